@@ -1,0 +1,30 @@
+"""Words for errors that a user can act on."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """Return "; did you mean 'x'?" for the choice most like `word`, or "" if none is near."""
+    found = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
+    """Raise ValueError unless `value` is one of `choices`; the message lists them and the nearest one."""
+    options = list(choices)
+    if value not in options:
+        listed = ", ".join(repr(option) for option in options)
+        hint = nearest(str(value), [str(option) for option in options])
+        raise ValueError(f"{name}={value!r} is not one of {listed}{hint}")
+
+
+def check_keywords(what: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Raise ValueError for the first name in `given` that is not in `known`, with the nearest known name."""
+    names = list(known)
+    for word in given:
+        if word not in names:
+            hint = nearest(word, names)
+            raise ValueError(f"{what} has no option {word!r}{hint}. Valid: {', '.join(sorted(names))}")

@@ -1,0 +1,47 @@
+"""The time stage: one recurrent cell, shared by all nodes, runs over each node's history."""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+# An LSTM carries two tensors of shape (1, B*N, C) from frame to frame, a GRU one.
+CellState = tuple[Tensor, ...]
+
+CELLS: tuple[str, ...] = ("lstm", "gru")
+
+
+class TimeStage(nn.Module):
+    """Update each node from its own past: h_i^t = cell(v_i^t, h_i^{t-1}), the same cell for all nodes.
+
+    Args:
+        dim: Node width C.
+        cell: "lstm" as in the paper, or "gru".
+
+    Source: paper, Algorithm 1 line "v_i = f_time(v_i, h_i)", section 3.3.
+    """
+
+    def __init__(self, dim: int, cell: str = "lstm") -> None:
+        super().__init__()
+        self.dim = dim
+        self.cell = cell
+        self.rnn = (nn.LSTM if cell == "lstm" else nn.GRU)(dim, dim)
+
+    def initial_state(self, sequences: int) -> CellState:
+        """Zero state for that many nodes (batch times nodes of a frame)."""
+        zeros = self.rnn.weight_hh_l0.new_zeros(1, sequences, self.dim)
+        return (zeros, zeros.clone()) if self.cell == "lstm" else (zeros,)
+
+    def forward(
+        self, nodes: Float[Tensor, "b t n c"], state: CellState | None = None
+    ) -> tuple[Float[Tensor, "b t n c"], CellState]:
+        """Run all nodes over all frames in one recurrent call; `state` None starts from zeros."""
+        batch, time, count, dim = nodes.shape
+        sequences = nodes.transpose(0, 1).reshape(time, batch * count, dim)
+        if self.cell == "lstm":
+            out, state = self.rnn(sequences, state)
+        else:
+            out, hidden = self.rnn(sequences, None if state is None else state[0])
+            state = (hidden,)
+        assert state is not None
+        return out.view(time, batch, count, dim).transpose(0, 1), state

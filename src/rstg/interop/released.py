@@ -1,0 +1,155 @@
+"""The authors' TensorFlow 1.13 release: its settings to our modules, its variables to our weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, nn
+
+from rstg.errors import check_choice, nearest
+from rstg.graph import RSTG
+from rstg.interop.tf_variables import Variable, is_skipped, local_names, table_of
+from rstg.models.syncmnist import SyncMNISTNet
+
+# The released schedule runs no time stage from a fourth iteration on.
+_RELEASED_TIME_STAGES = 3
+# Its multi-head attention has eight heads.
+_RELEASED_HEADS = 8
+_ATTENTION = {"dot": "dot", "simple": "additive"}
+_NORM = {"none": "none", "LN": "layer_clip"}
+
+
+def _setting(config: Mapping[str, Any], key: str) -> Any:
+    if key not in config:
+        raise ValueError(f"the released config lacks {key!r}{nearest(key, config)}")
+    return config[key]
+
+
+def _graph_options(config: Mapping[str, Any]) -> dict[str, Any]:
+    attention, norm = _setting(config, "use_att"), _setting(config, "use_norm")
+    check_choice("use_att", attention, _ATTENTION)
+    check_choice("use_norm", norm, _NORM)
+    multihead = bool(config.get("multihead_att", False))
+    if multihead and attention != "dot":
+        raise ValueError(f"multihead_att goes with use_att 'dot', not {attention!r}")
+    batch_norm = config.get("dataset") == "mnist"
+    return {
+        "dim": int(_setting(config, "node_feat_dim")),
+        "message_dim": int(config.get("message_dims", _setting(config, "node_feat_dim"))),
+        "scales": tuple(range(int(_setting(config, "num_scales")), 0, -1)),
+        "iterations": int(_setting(config, "num_process_iter")),
+        "attention": "multihead" if multihead else _ATTENTION[attention],
+        "heads": _RELEASED_HEADS,
+        "neighbours": "soft",
+        "update": "per_scale" if config.get("scalewise_update", False) else "shared",
+        "update_layers": int(config.get("update_layers", 2)),
+        "positions": bool(config.get("use_positional_emb", False)),
+        "position_size": int(config.get("dim_map", 6)),
+        "norm": _NORM[norm],
+        "input_norm": "batch" if batch_norm else _NORM[norm],
+        "inner_time_stages": _RELEASED_TIME_STAGES,
+        "readout": "mean",
+    }
+
+
+def graph_from_config(
+    config: Mapping[str, Any],
+    channels: int,
+    project: tuple[bool, bool] = (False, False),
+    output: str = "vec",
+) -> RSTG:
+    """Build the graph that the authors' settings describe, as their code computes it.
+
+    Args:
+        config: The authors' YAML settings (use_att, use_norm, num_scales, num_process_iter, node_feat_dim,
+            message_dims, scalewise_update, update_layers, use_positional_emb, multihead_att, dataset, ...).
+        channels: Channels of the feature volume.
+        project: Whether the nodes are projected from and back to `channels`.
+        output: "vec" or "map".
+
+    Raises:
+        ValueError: for a missing setting or a value that the release does not have.
+
+    Source: released code; where it differs from the paper see RSTG's arguments.
+    """
+    return RSTG(
+        channels, output=output, project_in=project[0], project_out=project[1], **_graph_options(config)
+    )
+
+
+def model_from_config(config: Mapping[str, Any]) -> nn.Module:
+    """Build the network that the authors' settings describe.
+
+    Args:
+        config: The authors' YAML settings; backbone_model "simple_c2d" is the SyncMNIST network.
+
+    Raises:
+        ValueError: for a missing setting or a backbone that is not available.
+    """
+    check_choice("backbone_model", _setting(config, "backbone_model"), ("simple_c2d",))
+    filters = int(_setting(config, "num_filters"))
+    return SyncMNISTNet(
+        num_classes=int(_setting(config, "num_classes")),
+        channels=(filters,) * 3,
+        graph=_graph_options(config),
+        in_channels=int(config.get("num_chan", 1)),
+        dropout=float(config.get("classification_dropout", 0.0)),
+    )
+
+
+def load_variables(module: nn.Module, variables: Mapping[str, ArrayLike]) -> None:
+    """Fill a module from the authors' TensorFlow variables, every parameter exactly once.
+
+    Args:
+        module: From graph_from_config or model_from_config.
+        variables: {TensorFlow name: array}. Names may carry any scope before the graph's own
+            (`tower/whole_graph_model_final/...`). Optimizer slots, global_step, resize filters and position
+            maps are skipped: they are not weights.
+
+    Raises:
+        ValueError: if a variable is missing, unexpected or of another shape; the message lists them, and
+            the module is left as it was.
+    """
+    table = table_of(module)
+    arrays = local_names(variables, table)
+    problems = [f"missing: {name} {list(table[name].shape)}" for name in table if name not in arrays]
+    loaded: list[tuple[Variable, tuple[Tensor, ...]]] = []
+    for name, value in arrays.items():
+        if name not in table:
+            if not is_skipped(name):
+                problems.append(f"unexpected: {name} {list(np.shape(value))}")
+            continue
+        array = torch.from_numpy(np.array(value, dtype=np.float32))
+        if not table[name].fits(tuple(array.shape)):
+            problems.append(f"shape of {name}: {list(array.shape)}, expected {list(table[name].shape)}")
+            continue
+        loaded.append((table[name], table[name].read(array)))
+    if problems:
+        raise ValueError(
+            f"the variables do not fit this {type(module).__name__} (is the config the checkpoint's own?):\n  "
+            + "\n  ".join(problems)
+        )
+    with torch.no_grad():
+        for variable, tensors in loaded:
+            for place, tensor in zip(variable.places(module), tensors, strict=True):
+                place.copy_(tensor)
+
+
+def dump_variables(module: nn.Module, gradients: bool = False) -> dict[str, NDArray[np.float32]]:
+    """Return a module's weights (or their gradients) under the authors' variable names and in their layout.
+
+    Args:
+        module: From graph_from_config or model_from_config.
+        gradients: Return the gradient of each trainable variable instead of its value; zeros where backward
+            has left none.
+    """
+    out = {}
+    for name, variable in table_of(module).items():
+        if gradients and not variable.trainable:
+            continue
+        out[name] = variable.write(*variable.places(module, gradients)).detach().cpu().numpy().copy()
+    return out
