@@ -1,0 +1,105 @@
+"""The authors' files of predefined SyncMNIST scenes, read without executing what a pickle may hold."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+KEYS: tuple[str, ...] = ("digit_position", "coords_digits", "ind_digits", "set_digits", "sincron_prob")
+NOISE_KEYS: tuple[str, ...] = ("noise_coords", "ind_rand_part")
+_NUMERIC = "biuf"
+
+
+def _dtype(spec: Any, *rest: Any) -> np.dtype[Any]:
+    kind = np.dtype(spec)
+    if kind.kind not in _NUMERIC or kind.fields is not None or kind.subdtype is not None:
+        raise pickle.UnpicklingError(f"holds an array of {kind}, not of plain numbers")
+    return kind
+
+
+def _latin1(text: str, encoding: str = "latin1") -> bytes:
+    return text.encode("latin1")
+
+
+def _allowed() -> dict[tuple[str, str], Any]:
+    empty = np.empty(0).__reduce__()[0]
+    scalar = np.float64(0).__reduce__()[0]
+    allowed: dict[tuple[str, str], Any] = {
+        ("numpy", "ndarray"): np.ndarray,
+        ("numpy", "dtype"): _dtype,
+        ("_codecs", "encode"): _latin1,
+    }
+    for package in ("numpy.core.multiarray", "numpy._core.multiarray"):
+        allowed[(package, "_reconstruct")] = empty
+        allowed[(package, "scalar")] = scalar
+    # Protocol 5 of newer NumPy writes arrays as buffers.
+    for package in ("numpy.core.numeric", "numpy._core.numeric"):
+        allowed[(package, "_frombuffer")] = np._core.numeric._frombuffer  # type: ignore[attr-defined]
+    return allowed
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Builds dicts, lists, numbers and arrays of numbers; refuses every other class or function by name."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return _allowed()[(module, name)]
+        except KeyError:
+            raise pickle.UnpicklingError(f"asks to run {module}.{name}, which a file of arrays never needs") from None
+
+
+def _load(stream: BinaryIO) -> Any:
+    return _ArraysOnly(stream, encoding="latin1").load()
+
+
+def read_predefined(path: str | Path) -> dict[str, np.ndarray]:
+    """Read the authors' predefined scenes: a pickled dict of arrays of numbers.
+
+    R repetitions of M videos, M the number of MNIST images of the split; image m is video m's first digit.
+
+    Returns:
+        digit_position (R, M), coords_digits (R, M, T, D, 2), ind_digits (R, M, D), set_digits (R, M, D-1),
+        sincron_prob (R, M); with noise also noise_coords (R, M, T, P, 2) and ind_rand_part (R, M, P).
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is not such a file, or a pickle that would run code; nothing of it is executed.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as stream:
+            found = _load(stream)
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        # A damaged pickle can raise nearly anything.
+        raise ValueError(f"{path} is not a file of predefined scenes: {error or type(error).__name__}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} holds a {type(found).__name__}, not a dict of arrays")
+    for key in KEYS:
+        if key not in found:
+            raise ValueError(f"{path} has no {key!r}; it holds {', '.join(sorted(map(str, found))) or 'nothing'}")
+    scenes: dict[str, np.ndarray] = {}
+    for key in (*KEYS, *NOISE_KEYS):
+        if key in found:
+            value = np.asarray(found[key])
+            if value.dtype.kind not in _NUMERIC:
+                raise ValueError(f"{path}: {key!r} holds {value.dtype}, not numbers")
+            scenes[key] = value
+    coords = scenes["coords_digits"]
+    if coords.ndim != 5 or coords.shape[-1] != 2:
+        raise ValueError(f"{path}: coords_digits is {coords.shape}, not (R, M, T, D, 2)")
+    leading, count = coords.shape[:2], coords.shape[3]
+    expected = {
+        "digit_position": leading,
+        "ind_digits": (*leading, count),
+        "set_digits": (*leading, count - 1),
+        "sincron_prob": leading,
+    }
+    for key, shape in expected.items():
+        if scenes[key].shape != shape:
+            raise ValueError(f"{path}: {key} is {scenes[key].shape}, not {shape} as coords_digits says")
+    return scenes
