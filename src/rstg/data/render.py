@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -106,17 +107,18 @@ Layer = tuple[Tensor, Tensor, Tensor]
 
 def _render_cpu(layers: list[Layer], canvas: int, size: int) -> Tensor:
     # numba takes a second to import, and only rendering needs it.
-    from rstg.data.render_kernel import render_videos
+    from rstg.data import render_kernel
 
     last = layers[-1]
     first = layers[0] if len(layers) > 1 else (last[0][:, :0], last[1][:, :, :0], last[2])
     start, table = resize_taps(canvas, size)
-    arrays = [
+    arrays: list[Any] = [
         np.ascontiguousarray(a.numpy(), dtype=t)
         for a, t in zip((*first[:2], *last), (np.uint8, np.int64, np.uint8, np.int64, np.bool_), strict=True)
     ]
     out = np.empty((*last[1].shape[:2], size, size), np.uint8)
-    render_videos(*arrays, canvas, start, table, _stretch_table(), out)
+    kernel: Any = render_kernel.render_videos
+    kernel(*arrays, canvas, start, table, _stretch_table(), out)
     return torch.from_numpy(out)
 
 

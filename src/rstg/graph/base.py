@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -121,15 +122,15 @@ class GraphBlock(nn.Module):
         """Position map of each node, flattened (see graph.position)."""
         return position_maps(self.scales, size)
 
+    @abstractmethod
     def process(
         self, nodes: Float[Tensor, "b t n d"], state: GraphState | None
     ) -> tuple[Tensor, list[CellState], list[Tensor]]:
         """Update the nodes; return them, what to remember for the next frame, and the attentions."""
-        raise NotImplementedError
 
+    @abstractmethod
     def initial_streams(self, batch: int) -> list[CellState]:
         """Memory of `process` before the first frame."""
-        raise NotImplementedError
 
     def forward(
         self, x: Float[Tensor, "b c t h w"], return_attention: bool = False

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from rstg.graph.base import GraphBlock, GraphState, check_options
 from rstg.graph.regions import adjacency

@@ -13,6 +13,9 @@ from rstg.graph.regions import moments_matrix, num_nodes, pooling_matrix, projec
 
 POOLINGS: tuple[str, ...] = ("mean", "moments")
 READOUTS: tuple[str, ...] = ("mean", "last")
+# The variance of a frame difference is far below LayerNorm's usual epsilon of 1e-5, which would leave it
+# nearly zero instead of normalised, and motion unseen.
+_EPS = 1e-10
 
 
 class MatrixCache:
@@ -70,8 +73,8 @@ class CreateNodes(nn.Module):
         self.motion = motion
         self.pooled_dim = 3 * channels if self.moments else channels
         plain = not self.moments and not motion
-        self.pooled_norm = nn.Identity() if plain else nn.LayerNorm(self.pooled_dim)
-        self.motion_norm = nn.LayerNorm(self.pooled_dim) if motion else None
+        self.pooled_norm = nn.Identity() if plain else nn.LayerNorm(self.pooled_dim, eps=_EPS)
+        self.motion_norm = nn.LayerNorm(self.pooled_dim, eps=_EPS) if motion else None
         width = 2 * self.pooled_dim if motion else self.pooled_dim
         self.project = nn.Linear(width, dim) if project else nn.Identity()
         self.norm = make_norm(norm, dim, clip=True)

@@ -29,9 +29,7 @@ class Send(nn.Module):
     source_of: Tensor
     target_of: Tensor
 
-    def __init__(
-        self, dim: int, message_dim: int, positions: Tensor | None, edges: Tensor | None, norm: str
-    ) -> None:
+    def __init__(self, dim: int, message_dim: int, positions: Tensor | None, edges: Tensor | None, norm: str) -> None:
         super().__init__()
         self.dim = dim
         self.dense = edges is None
@@ -161,9 +159,7 @@ class Update(nn.Module):
         )
         self.norm = make_norm(norm, dim)
 
-    def forward(
-        self, nodes: Float[Tensor, "b t n c"], gathered: Float[Tensor, "b t n d"]
-    ) -> Float[Tensor, "b t n c"]:
+    def forward(self, nodes: Float[Tensor, "b t n c"], gathered: Float[Tensor, "b t n d"]) -> Float[Tensor, "b t n c"]:
         """Update all nodes of all frames at once."""
         pair = torch.cat([nodes, gathered], dim=-1)
         parts = pair.split(self.sizes, dim=2)
@@ -215,9 +211,7 @@ class SpaceStage(nn.Module):
         edges = mask.nonzero() if neighbours == "hard" else None
         self.send = Send(dim, message_dim, positions, edges, norm)
         self.gather = Gather(dim, message_dim, attention, heads, neighbours, mask, norm)
-        self.update = Update(
-            dim, message_dim, scales, update_layers, update == "per_scale", update_residual, norm
-        )
+        self.update = Update(dim, message_dim, scales, update_layers, update == "per_scale", update_residual, norm)
 
     def forward(
         self,

@@ -29,7 +29,7 @@ class TimeStage(nn.Module):
 
     def initial_state(self, sequences: int) -> CellState:
         """Zero state for that many nodes (batch times nodes of a frame)."""
-        zeros = self.rnn.weight_hh_l0.new_zeros(1, sequences, self.dim)
+        zeros = next(self.rnn.parameters()).new_zeros(1, sequences, self.dim)
         return (zeros, zeros.clone()) if self.cell == "lstm" else (zeros,)
 
     def forward(

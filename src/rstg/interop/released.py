@@ -76,9 +76,7 @@ def graph_from_config(
 
     Source: released code; where it differs from the paper see RSTG's arguments.
     """
-    return RSTG(
-        channels, output=output, project_in=project[0], project_out=project[1], **_graph_options(config)
-    )
+    return RSTG(channels, output=output, project_in=project[0], project_out=project[1], **_graph_options(config))
 
 
 def model_from_config(config: Mapping[str, Any]) -> nn.Module:

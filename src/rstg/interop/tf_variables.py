@@ -133,9 +133,7 @@ def _vector(table: Table, tf: str, target: str, size: int, rows: slice | None = 
     table[tf] = Variable(((target, rows),), (size,), lambda a: (a,), lambda a: a, trainable)
 
 
-def _linear(
-    table: Table, tf: str, ours: str, linear: nn.Module, leading: int, rows: slice | None = None
-) -> None:
+def _linear(table: Table, tf: str, ours: str, linear: nn.Module, leading: int, rows: slice | None = None) -> None:
     assert isinstance(linear, nn.Linear)
     width = linear.out_features if rows is None else rows.stop - rows.start
     shape = (1,) * leading + (linear.in_features, width)

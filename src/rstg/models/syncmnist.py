@@ -99,9 +99,8 @@ class SyncMNISTNet(nn.Module):
         """Return the memory before the first frame of `batch` clips."""
         return self.graph.initial_state(batch)
 
-    def step(
-        self, frame: Num[Tensor, "b c h w"], state: GraphState
-    ) -> tuple[Float[Tensor, "b k"], GraphState]:
+    def step(self, frame: Num[Tensor, "b c h w"], state: GraphState) -> tuple[Float[Tensor, "b k"], GraphState]:
         """Take one frame; return the logits for the clip so far, and the memory for the next frame."""
-        vector, state = self.graph.step(self.features(frame.unsqueeze(2)).squeeze(2), state)
+        out = self.graph.step(self.features(frame.unsqueeze(2)).squeeze(2), state)
+        vector, state = out[0], out[1]
         return self.classifier(self.dropout(vector)), state

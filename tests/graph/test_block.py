@@ -1,0 +1,173 @@
+"""The block: against an obvious implementation, frame by frame, and with input that does not fit."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from rstg.graph import RSTG, HomogeneousGraph
+
+
+def slow_forward(block: RSTG, x: torch.Tensor) -> torch.Tensor:
+    """Algorithm 1 with loops over clips, frames, nodes and edges; concatenated pairs (dot, hard, shared)."""
+    boxes = [(s, r, c) for s in block.scales for r in range(s) for c in range(s)]
+
+    def near(a, b):
+        (s, r, c), (q, u, v) = a, b
+        height = min((r + 1) * q, (u + 1) * s) - max(r * q, u * s)
+        width = min((c + 1) * q, (v + 1) * s) - max(c * q, v * s)
+        return a != b and height >= 0 and width >= 0 and height + width > 0
+
+    def pooled(frame, box):
+        s, r, c = box
+        big = frame.repeat_interleave(s, 1).repeat_interleave(s, 2)
+        h, w = frame.shape[1:]
+        return big[:, r * h : (r + 1) * h, c * w : (c + 1) * w].mean((1, 2))
+
+    space, place = block.space, block.space.send.positions
+    clips = []
+    for clip in x:
+        nodes = [
+            [block.create_nodes.norm(block.create_nodes.project(pooled(f, b))) for b in boxes] for f in clip.unbind(1)
+        ]
+
+        def remember(cell, nodes):
+            columns = [
+                cell(torch.stack(list(column)).unsqueeze(1))[0].squeeze(1) for column in zip(*nodes, strict=True)
+            ]
+            return [list(row) for row in zip(*columns, strict=True)]
+
+        for _ in range(block.iterations):
+            nodes = remember(block.time.rnn, nodes)
+            new = []
+            for frame in nodes:
+                row = []
+                for i, v in enumerate(frame):
+                    heard = [j for j in range(len(frame)) if near(boxes[i], boxes[j])]
+                    logits, messages = [], []
+                    for j in heard:
+                        pair = torch.cat([frame[j], place[j], v, place[i]])
+                        hidden = torch.relu(space.send.first(pair))
+                        messages.append(space.send.norm(torch.relu(space.send.second(hidden))))
+                        logits.append(space.gather.attention.query(v) @ space.gather.attention.key(frame[j]))
+                    weights = torch.softmax(torch.stack(logits), 0)
+                    total = sum(w * m for w, m in zip(weights, messages, strict=True))
+                    gathered = torch.relu(total + space.gather.bias)
+                    row.append(space.update.norm(space.update.mlps[0](torch.cat([v, gathered]))))
+                new.append(row)
+            nodes = new
+        nodes = remember(block.final_time.rnn, nodes)
+        clips.append(block.project_out(torch.stack([torch.stack(f) for f in nodes])).mean(0).sum(0))
+    return torch.stack(clips)
+
+
+def test_forward_equals_the_algorithm_written_with_loops():
+    block = RSTG(6, dim=8, scales=(3, 2, 1), iterations=2).eval()
+    x = torch.randn(2, 6, 3, 7, 5)
+    with torch.no_grad():
+        torch.testing.assert_close(block(x), slow_forward(block, x), atol=1e-5, rtol=1e-5)
+
+
+OPTIONS = {
+    "attention": ("dot", "additive", "multihead", "none"),
+    "neighbours": ("hard", "soft"),
+    "update": ("shared", "per_scale"),
+    "norm": ("none", "batch", "layer", "layer_frame"),
+    "pooling": ("mean", "moments"),
+    "motion": (False, True),
+    "readout": ("mean", "last"),
+    "output": ("vec", "map"),
+}
+SCHEDULED = {"schedule": ("all", "last", "space", "time"), "cell": ("lstm", "gru")}
+
+
+def choices(table):
+    return st.fixed_dictionaries({name: st.sampled_from(values) for name, values in table.items()})
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(choices(OPTIONS), choices(SCHEDULED), st.booleans(), st.tuples(*[st.integers(1, 3)] * 2), st.integers(3, 8))
+def test_a_stream_gives_what_the_clip_gives(options, scheduled, homogeneous, counts, height):
+    batch, time = counts
+    torch.manual_seed(height)
+    if homogeneous:
+        block: nn.Module = HomogeneousGraph(4, dim=8, iterations=2, heads=2, **options)
+    else:
+        block = RSTG(4, dim=8, iterations=2, heads=2, **options, **scheduled)
+    block.eval()
+    x = torch.randn(batch, 4, time, height, 6)
+    with torch.no_grad():
+        whole = block(x)
+        state = block.initial_state(batch)
+        for t in range(time):
+            out, state = block.step(x[:, :, t], state)
+            if options["output"] == "map":
+                torch.testing.assert_close(out, whole[:, :, t], atol=1e-5, rtol=1e-5)
+    if options["output"] == "vec":
+        torch.testing.assert_close(out, whole, atol=1e-5, rtol=1e-5)
+
+
+def test_what_looks_ahead_refuses_to_stream():
+    with pytest.raises(ValueError, match="norm='layer'"):
+        RSTG(4, norm="layer_clip").initial_state(1)
+    with pytest.raises(ValueError, match=r"call eval\(\)"):
+        RSTG(4, norm="batch").train().initial_state(1)
+
+
+def test_attention_rows_sum_to_one_and_name_their_boxes():
+    block = RSTG(4, iterations=2).eval()
+    _, attention = block(torch.randn(2, 4, 3, 6, 6), return_attention=True)
+    assert attention.weights.shape == (2, 2, 3, 14, 14)
+    torch.testing.assert_close(attention.weights.sum(-1), torch.ones(2, 2, 3, 14))
+    assert attention.boxes[-1].tolist() == [0, 0, 1, 1] and attention.scales.tolist() == [3] * 9 + [2] * 4 + [1]
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((1, 4, 6, 6), r"\(B, 4, T, H, W\)"),
+        ((1, 5, 2, 6, 6), r"\(B, 4, T, H, W\)"),
+        ((1, 4, 0, 6, 6), "T = 0"),
+        ((1, 4, 2, 2, 6), "smaller than the grid"),
+    ],
+)
+def test_input_that_does_not_fit_is_named(shape, message):
+    # Straight to the block's own check: the test run's shape checker would stop a wrong rank before it.
+    with pytest.raises(ValueError, match=message):
+        RSTG(4)._check_volume(torch.zeros(shape))
+
+
+@pytest.mark.parametrize(
+    "option", ["attention", "neighbours", "update", "norm", "pooling", "readout", "output", "cell"]
+)
+def test_an_unknown_option_lists_the_valid_ones(option):
+    with pytest.raises(ValueError, match=f"{option}='nonsense' is not one of"):
+        RSTG(4, **{option: "nonsense"})
+
+
+def test_the_graph_brings_nothing_else_of_ours_along():
+    code = "import sys, rstg.graph; print([m for m in sys.modules if m.startswith('rstg.')])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert not [m for m in eval(out) if not m.startswith(("rstg.graph", "rstg.errors"))]
+
+
+def test_grid_and_matrices_match_the_released_code(oracle):
+    import numpy as np
+
+    from rstg.graph.position import position_maps
+
+    fixtures = np.load(oracle.path("fixtures.npz"))
+    ours = {tuple(position_maps((3, 2, 1), size).shape): position_maps((3, 2, 1), size).numpy() for size in (6, 12)}
+    found = 0
+    for key in fixtures.files:
+        if "position" in key and fixtures[key].reshape(14, -1).shape in ours:
+            expected = fixtures[key].reshape(14, -1)
+            np.testing.assert_allclose(ours[expected.shape], expected, atol=1e-6)
+            found += 1
+    assert found
