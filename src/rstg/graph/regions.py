@@ -98,7 +98,7 @@ def pooling_matrix(scales: Sequence[int], height: int, width: int) -> Float[Tens
     return torch.cat(rows)
 
 
-def moments_matrix(scales: Sequence[int], height: int, width: int) -> Float[Tensor, "3n pixels"]:
+def moments_matrix(scales: Sequence[int], height: int, width: int) -> Float[Tensor, "rows pixels"]:
     """Matrix of each region's mean, its first moment along x and its first moment along y, stacked.
 
     A moment is the mean over the region of the value times the pixel's offset from the region's centre,

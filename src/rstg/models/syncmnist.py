@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 from jaxtyping import Float, Num
@@ -43,7 +44,7 @@ class SyncMNISTNet(nn.Module):
     def __init__(
         self,
         num_classes: int = 46,
-        channels: tuple[int, ...] = (16, 48, 96),
+        channels: Sequence[int] = (16, 48, 96),
         cnn: dict[str, Any] | None = None,
         graph: dict[str, Any] | None = None,
         graph_type: str = "rstg",
