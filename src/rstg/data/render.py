@@ -81,7 +81,7 @@ def render(
     Raises:
         ValueError: for shapes that do not match, or a thing that does not lie inside the canvas.
 
-    Source: released generator; see docs/syncmnist.md.
+    Source: released generator.
     """
     device = digits.device if isinstance(digits, Tensor) else torch.device("cpu")
     images, places = torch.as_tensor(digits, device=device), torch.as_tensor(coords, device=device)
