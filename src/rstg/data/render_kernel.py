@@ -21,16 +21,32 @@ def _draw(board, thing, y, x, behind):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
+def _narrow(rows, start, weights, sums, out):  # type: ignore[no-untyped-def]
+    """Resize along the first axis; `sums` is scratch. Rounding is (sum + 2^21) >> 22, as in Pillow."""
+    width = rows.shape[1]
+    for o in range(len(start)):
+        sums[:width] = np.int32(1 << 21)
+        for k in range(weights.shape[1]):
+            w = weights[o, k]
+            source = rows[start[o] + k]
+            if w != 0:
+                for i in range(width):
+                    sums[i] += w * np.int32(source[i])
+        target = out[o]
+        for i in range(width):
+            target[i] = np.uint8(sums[i] >> 22)
+
+
+@numba.njit(cache=True, nogil=True)
 def render_videos(  # type: ignore[no-untyped-def]
     patches, patch_at, digits, digit_at, behind, canvas, start, weights, stretch, out
 ):
-    """Fill out (B, T, size, size); rounding is (sum + 2^21) >> 22, as in Pillow."""
+    """Fill out (B, T, size, size)."""
     videos, frames = digit_at.shape[:2]
-    size, taps = weights.shape
+    size = len(start)
     board = np.zeros((canvas, canvas), np.uint8)
     across = np.zeros((size, canvas), np.uint8)
-    sums = np.zeros(max(size, canvas), np.int32)
-    half = np.int32(1 << 21)
+    sums = np.zeros(canvas, np.int32)
     for b in range(videos):
         for t in range(frames):
             board[:] = 0
@@ -47,28 +63,6 @@ def render_videos(  # type: ignore[no-untyped-def]
                 table = stretch[high - low]
                 for i in range(flat.size):
                     flat[i] = table[flat[i] - low]
-            # Columns first, as Pillow does; `turned` has the image's columns as its rows, so that both
-            # passes add whole rows of memory.
-            turned = np.ascontiguousarray(board.T)
-            for o in range(size):
-                sums[:canvas] = half
-                for k in range(taps):
-                    w = weights[o, k]
-                    source = turned[start[o] + k]
-                    if w != 0:
-                        for i in range(canvas):
-                            sums[i] += w * np.int32(source[i])
-                for i in range(canvas):
-                    across[o, i] = np.uint8(sums[i] >> 22)
-            down = np.ascontiguousarray(across.T)
-            for o in range(size):
-                sums[:size] = half
-                for k in range(taps):
-                    w = weights[o, k]
-                    source = down[start[o] + k]
-                    if w != 0:
-                        for i in range(size):
-                            sums[i] += w * np.int32(source[i])
-                target = out[b, t, o]
-                for i in range(size):
-                    target[i] = np.uint8(sums[i] >> 22)
+            # Columns first, as Pillow does; turned, so that both passes add whole rows of memory.
+            _narrow(np.ascontiguousarray(board.T), start, weights, sums, across)
+            _narrow(np.ascontiguousarray(across.T), start, weights, sums, out[b, t])
