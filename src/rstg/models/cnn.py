@@ -23,9 +23,13 @@ class FrameCNN(nn.Module):
         padding: "valid" (none) or "same" (half the kernel).
         norm: "none" or "batch". Pooling comes before norm and ReLU: the same for the ReLU, and cheaper.
         input_scale: What pixels in 0..255 are multiplied by.
+        class_maps: If not 0, a 1x1 convolution to this many classes and a softmax over them come last: each
+            cell of the map then says what is there, and only that. Such maps keep places sharp, which
+            moments and motion of the nodes need.
 
     Shapes:
-        (F, in_channels, H, W), uint8 or floating point -> (F, channels[-1], h, w).
+        (F, in_channels, H, W), uint8 or floating point -> (F, out_channels, h, w), where out_channels is
+        channels[-1], or class_maps.
 
     Raises:
         ValueError: for lists of different lengths or an unknown option.
@@ -43,13 +47,14 @@ class FrameCNN(nn.Module):
         padding: str = "valid",
         norm: str = "none",
         input_scale: float = 1.0,
+        class_maps: int = 0,
     ) -> None:
         super().__init__()
         check_choice("padding", padding, ("valid", "same"))
         check_choice("norm", norm, ("none", "batch"))
         self.input_scale = input_scale
         self.in_channels = in_channels
-        self.out_channels = channels[-1]
+        self.out_channels = class_maps or channels[-1]
         sizes = _per_layer("kernel_sizes", kernel_sizes, len(channels))
         steps = _per_layer("strides", strides, len(channels))
         layers: list[nn.Module] = []
@@ -67,11 +72,18 @@ class FrameCNN(nn.Module):
             layers.append(layer)
             before = width
         self.layers = nn.Sequential(*layers)
+        self.head = nn.Conv2d(before, class_maps, 1) if class_maps else None
+
+    def logits(self, frames: Num[Tensor, "f c h w"]) -> Float[Tensor, "f d y x"]:
+        """Return every frame's map before the softmax of class_maps."""
+        weight = next(self.parameters())
+        maps = self.layers(frames.to(weight.dtype) * self.input_scale)
+        return maps if self.head is None else self.head(maps)
 
     def forward(self, frames: Num[Tensor, "f c h w"]) -> Float[Tensor, "f d y x"]:
         """Return the feature map of every frame."""
-        weight = next(self.parameters())
-        return self.layers(frames.to(weight.dtype) * self.input_scale)
+        maps = self.logits(frames)
+        return maps if self.head is None else maps.softmax(1)
 
 
 def _per_layer(name: str, value: int | Sequence[int], layers: int) -> list[int]:
