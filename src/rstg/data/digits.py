@@ -12,9 +12,9 @@ import numpy as np
 from rstg.data.idx import read_idx
 from rstg.errors import check_choice
 
-SPLITS: tuple[str, ...] = ("train", "val", "test")
+SPLITS: tuple[str, ...] = ("train", "val", "test", "trainval")
 OFFLINE = "mnist-5k"
-_PREFIX = {"train": "train", "val": "train", "test": "t10k"}
+_PREFIX = {"train": "train", "val": "train", "test": "t10k", "trainval": "train"}
 # One training digit in so many is kept for validation; every digit of a file has one place only.
 VALIDATION_EVERY = 10
 
@@ -27,7 +27,7 @@ class Digits:
         images: (M, 28, 28) uint8.
         labels: (M,) uint8, 0 to 9.
         source: "mnist-5k" or the folder they were read from.
-        split: "train", "val" or "test".
+        split: "train", "val", "test" or "trainval".
     """
 
     images: np.ndarray
@@ -82,7 +82,7 @@ def load_digits(source: str = OFFLINE, split: str = "train", download: bool = Fa
         source: "mnist-5k", 5,000 digits that come with the package (4,000 for training, 1,000 for
             testing, no class short), or a folder with MNIST's IDX files (60,000 and 10,000).
         split: "train" and "val" part the training digits (every tenth is for validation), "test" is the
-            test file. A digit is never in two splits.
+            test file. A digit is never in two of these. "trainval" is the whole training file.
         download: Fetch the files into the folder if they are not there.
 
     Raises:
@@ -104,7 +104,7 @@ def load_digits(source: str = OFFLINE, split: str = "train", download: bool = Fa
         raise ValueError(f"{images_path} holds {images.dtype} {images.shape}, not 28x28 images of bytes")
     if labels.shape != (len(images),) or labels.dtype != np.uint8 or (labels > 9).any():
         raise ValueError(f"{labels_path} does not hold one label of 0 to 9 for each of {len(images)} images")
-    if split != "test":
+    if split in ("train", "val"):
         kept = np.arange(len(images)) % VALIDATION_EVERY == VALIDATION_EVERY - 1
         kept = kept if split == "val" else ~kept
         images, labels = images[kept], labels[kept]
