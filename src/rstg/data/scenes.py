@@ -76,7 +76,8 @@ class CounterRNG:
     """
 
     def __init__(self, seed: int, split: int, indices: np.ndarray) -> None:
-        base = _mix(np.uint64(seed & 0xFFFFFFFFFFFFFFFF) + np.uint64(split + 1) * np.uint64(0x9E3779B97F4A7C15))
+        # In Python's integers, whose overflow is not a warning.
+        base = _mix(np.uint64((seed + (split + 1) * 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF))
         self.item = _mix(base ^ _mix(indices.astype(np.uint64) + np.uint64(1)))
         self.streams = 0
 
