@@ -1,0 +1,108 @@
+"""SyncMNIST for Lightning: scenes are drawn in the loader and rendered on the model's device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from pytorch_lightning import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
+
+from rstg.data import Digits, Scenes, SyncMNIST, load_digits, pair_names
+from rstg.data.syncmnist import SceneSource, make_scenes
+from rstg.training.config import DataConfig
+
+Batch = dict[str, Tensor]
+
+
+class SceneBatches(IterableDataset[Batch]):
+    """Batches of scenes from step `first` to `last`; step s holds the s-th `batch_size` videos of the set.
+
+    What a step sees depends on its number alone, so that a resumed run goes on with the videos that come next.
+    """
+
+    def __init__(self, scenes: SceneSource, batch_size: int, first: int, last: int) -> None:
+        self.scenes, self.batch_size, self.first, self.last = scenes, batch_size, first, last
+
+    def __iter__(self) -> Iterator[Batch]:
+        videos = len(self.scenes)
+        for step in range(self.first, self.last):
+            at = np.arange(step * self.batch_size, (step + 1) * self.batch_size) % videos
+            yield {key: torch.from_numpy(value) for key, value in self.scenes.batch(at).items()}
+
+
+def _once(scenes: SceneSource, batch_size: int) -> DataLoader[Batch]:
+    starts = range(0, len(scenes), batch_size)
+    batches = [np.arange(at, min(at + batch_size, len(scenes))) for at in starts]
+    drawn: list[Batch] = [
+        {key: torch.from_numpy(value) for key, value in scenes.batch(indices).items()} for indices in batches
+    ]
+    return DataLoader(drawn, batch_size=None)  # type: ignore[arg-type]
+
+
+class SyncMNISTData(LightningDataModule):
+    """Training, validation and test videos of a run.
+
+    Batches: clip (B, T, 1, size, size) uint8 on the model's device, label (B,), and the scene's entries.
+
+    Args:
+        config: The videos.
+        steps, batch_size: Training batches. seed: Of the drawn scenes.
+    """
+
+    def __init__(self, config: DataConfig, steps: int = 1, batch_size: int = 32, seed: int = 0) -> None:
+        super().__init__()
+        self.config, self.steps, self.batch_size, self.seed = config, steps, batch_size, seed
+        self._sets: dict[str, SyncMNIST] = {}
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the 46 classes."""
+        return pair_names()
+
+    def digits(self, split: str) -> Digits:
+        """The digits of a split."""
+        if split == "train" and self.config.predefined_train:
+            split = "trainval"
+        return load_digits(self.config.source, split, self.config.download)
+
+    def videos(self, split: str) -> SyncMNIST:
+        """The set of a split: "train", "val" or "test"."""
+        if split not in self._sets:
+            config = self.config
+            length = {"train": self.steps * self.batch_size, "val": config.val_videos, "test": config.test_videos}
+            predefined = {"train": config.predefined_train, "test": config.predefined_test}.get(split)
+            scenes = make_scenes(self.digits(split), length[split], config.scene, self.seed, predefined=predefined)
+            self._sets[split] = SyncMNIST(scenes)
+        return self._sets[split]
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Batches from the trainer's step on."""
+        first = self.trainer.global_step if self.trainer is not None else 0
+        return DataLoader(
+            SceneBatches(self.videos("train").scenes, self.batch_size, first, self.steps), batch_size=None
+        )
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Validation videos, always the same."""
+        return _once(self.videos("val").scenes, self.config.eval_batch_size)
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """Test videos, always the same."""
+        return _once(self.videos("test").scenes, self.config.eval_batch_size)
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Render the scenes where they are now."""
+        trainer: Any = self.trainer
+        split = "train" if trainer.training else "test" if trainer.testing else "val"
+        return {"clip": self.videos(split).clips(batch), **batch}
+
+
+def frame_scenes(data: SyncMNISTData, steps: int, batch_size: int) -> Scenes:
+    """Scenes of one frame for the CNN's pre-training, from the training digits, apart from the videos' seeds."""
+    config = data.config.scene
+    one = type(config)(config.digits, 1, config.canvas, config.size, behind=config.behind)
+    return Scenes(load_digits(data.config.source, "train"), steps * batch_size, one, data.seed ^ 0x5EED)
