@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from jaxtyping import Float, Num
 from torch import Tensor, nn
-from torch.nn import functional
 
 from rstg.errors import check_choice
 
@@ -24,10 +23,9 @@ class FrameCNN(nn.Module):
         padding: "valid" (none) or "same" (half the kernel).
         norm: "none" or "batch". Pooling comes before norm and ReLU: the same for the ReLU, and cheaper.
         input_scale: What pixels in 0..255 are multiplied by.
-        class_maps: If not 0, a 1x1 convolution to this many classes and background, and a softmax over them,
-            come last; each class's map times the frame's brightness (area mean of each cell, 0 to 1 for
-            pixels 0..255) is the output. It says which class's ink lies where, to a fraction of a cell: what
-            moments and motion of the nodes need. Features of a plain CNN blur it.
+        class_maps: If not 0, a 1x1 convolution to this many classes and a softmax over them come last: each
+            cell of the map then says what is there (the last class being background), and only that.
+            Moments and motion of the nodes need places; features of a plain CNN blur them.
 
     Shapes:
         (F, in_channels, H, W), uint8 or floating point -> (F, out_channels, h, w), where out_channels is
@@ -74,21 +72,17 @@ class FrameCNN(nn.Module):
             layers.append(layer)
             before = width
         self.layers = nn.Sequential(*layers)
-        self.head = nn.Conv2d(before, class_maps + 1, 1) if class_maps else None
+        self.head = nn.Conv2d(before, class_maps, 1) if class_maps else None
 
     def class_logits(self, frames: Num[Tensor, "f c h w"]) -> Float[Tensor, "f k y x"]:
-        """Return, with class_maps, the logits (F, class_maps + 1, h, w) of each cell; background is the last."""
+        """Return, with class_maps, the logits (F, class_maps, h, w) of each cell; background is the last."""
         if self.head is None:
             raise ValueError("this CNN tells no classes apart: build it with class_maps")
         return self.head(self._features(frames))
 
     def forward(self, frames: Num[Tensor, "f c h w"]) -> Float[Tensor, "f d y x"]:
         """Return the feature map of every frame."""
-        if self.head is None:
-            return self._features(frames)
-        maps = self.class_logits(frames).softmax(1)[:, :-1]
-        brightness = frames.to(maps.dtype).mean(1, keepdim=True) / 255
-        return maps * functional.adaptive_avg_pool2d(brightness, maps.shape[-2:])
+        return self._features(frames) if self.head is None else self.class_logits(frames).softmax(1)
 
     def _features(self, frames: Tensor) -> Tensor:
         weight = next(self.parameters())

@@ -91,7 +91,7 @@ class PretrainConfig:
 
     Args:
         task: "digit" as in the paper: which digit is it, one digit randomly placed in a frame. "where": for
-            each cell of the CNN's map, which digit's ink lies there (needs a CNN with class_maps=10).
+            each cell of the CNN's map, which digit's ink lies there (needs a CNN with class_maps=11).
         optimizer: How.
         freeze: Leave the CNN as it is afterwards, batch statistics included.
 

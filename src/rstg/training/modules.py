@@ -1,0 +1,172 @@
+"""What Lightning trains: the whole network on clips, or its CNN on single frames."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor, nn
+from torch.nn import functional
+
+from rstg.data import SyncMNIST, render
+from rstg.training.config import OptimizerConfig
+from rstg.training.data import Batch
+from rstg.training.metrics import classification_metrics
+
+# A cell with less ink than this share of white is background.
+_INK = 0.02
+_BACKGROUND_WEIGHT = 0.3
+
+
+def make_optimizer(module: nn.Module, config: OptimizerConfig) -> dict[str, Any]:
+    """Optimiser and schedule, in Lightning's form, over the weights that are to be trained."""
+    weights = [weight for weight in module.parameters() if weight.requires_grad]
+    optimizer: torch.optim.Optimizer
+    if config.optimizer == "adamw":
+        optimizer = torch.optim.AdamW(weights, config.lr, config.betas, weight_decay=config.weight_decay)
+    else:
+        optimizer = torch.optim.SGD(
+            weights, config.lr, config.betas[0], weight_decay=config.weight_decay, nesterov=True
+        )
+
+    def rate(step: int) -> float:
+        warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
+        return warm * (max(0.0, 1 - step / config.steps) if config.schedule == "linear" else 1.0)
+
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class ClipClassifier(LightningModule):
+    """A network from clips (B, C, T, H, W) to logits (B, K), trained with cross-entropy.
+
+    Args:
+        model: The network. optimizer: How it is trained.
+        freeze_cnn: Leave `model.cnn` as it is, batch statistics included.
+    """
+
+    def __init__(self, model: nn.Module, optimizer: OptimizerConfig, freeze_cnn: bool = False) -> None:
+        super().__init__()
+        self.model, self.optimizer_config, self.freeze_cnn = model, optimizer, freeze_cnn
+        if freeze_cnn:
+            self._cnn.requires_grad_(False)
+        self._seen: list[tuple[Tensor, Tensor]] = []
+        self.logits = np.empty((0, 0), np.float32)
+        self.labels = np.empty(0, np.int64)
+
+    @property
+    def _cnn(self) -> nn.Module:
+        cnn = getattr(self.model, "cnn", None)
+        if not isinstance(cnn, nn.Module):
+            raise ValueError(f"{type(self.model).__name__} has no `cnn` to freeze")
+        return cnn
+
+    def train(self, mode: bool = True) -> ClipClassifier:
+        """Set training mode; a frozen CNN stays in eval mode."""
+        super().train(mode)
+        if self.freeze_cnn:
+            self._cnn.eval()
+        return self
+
+    def forward(self, clip: Tensor) -> Tensor:
+        """Logits of clips (B, T, C, H, W), as the data side gives them."""
+        return self.model(clip.transpose(1, 2))
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        """Mean cross-entropy of a batch."""
+        logits = self(batch["clip"]).float()
+        loss = functional.cross_entropy(logits, batch["label"])
+        accuracy = (logits.detach().argmax(1) == batch["label"]).float().mean()
+        self.log_dict({"train/loss": loss.detach(), "train/top1": accuracy}, on_step=True, on_epoch=False)
+        return loss
+
+    def validation_step(self, batch: Batch, index: int) -> None:
+        """Keep the logits of a batch."""
+        self._seen.append((self(batch["clip"]).float().cpu(), batch["label"].cpu()))
+
+    test_step = validation_step
+
+    def _collect(self) -> dict[str, Any]:
+        self.logits = torch.cat([logits for logits, _ in self._seen]).numpy()
+        self.labels = torch.cat([labels for _, labels in self._seen]).numpy()
+        self._seen.clear()
+        return classification_metrics(self.logits, self.labels)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log loss and accuracy over the validation videos."""
+        found = self._collect()
+        self.log_dict({f"val/{name}": float(found[name]) for name in ("loss", "top1", "top5")})
+
+    def on_test_epoch_end(self) -> None:
+        """Log accuracy over the test videos; `logits` and `labels` hold what it was computed from."""
+        found = self._collect()
+        self.log_dict({f"test/{name}": float(found[name]) for name in ("loss", "top1", "top5")})
+
+    def configure_optimizers(self) -> Any:
+        """Optimiser and schedule of the configuration."""
+        return make_optimizer(self, self.optimizer_config)
+
+
+class FrameTask(LightningModule):
+    """The CNN's pre-training on single frames.
+
+    Args:
+        cnn: FrameCNN of the network. videos: Training scenes of one frame.
+        task: "digit": which digit is it (the paper's; a linear classifier on the mean over the map, thrown
+            away afterwards). "where": which digit's ink lies in each cell.
+    """
+
+    def __init__(self, cnn: Any, videos: SyncMNIST, task: str, optimizer: OptimizerConfig) -> None:
+        super().__init__()
+        if task == "where" and (cnn.head is None or cnn.out_channels != 11):
+            raise ValueError("pre-training on 'where' needs a CNN with class_maps=11: ten digits and background")
+        self.cnn, self.videos, self.task, self.optimizer_config = cnn, videos, task, optimizer
+        self.classifier = nn.Linear(cnn.out_channels, 10) if task == "digit" else None
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        """Cross-entropy of a batch of frames."""
+        loss, accuracy = self._digit(batch) if self.classifier is not None else self._where(batch)
+        self.log_dict({"train/loss": loss.detach(), "train/top1": accuracy}, on_step=True, on_epoch=False)
+        return loss
+
+    def _digit(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        assert self.classifier is not None
+        one = {**batch, "digit_index": batch["digit_index"][:, :1], "coords": batch["coords"][:, :, :1]}
+        logits = self.classifier(self.cnn(self.videos.clips(one)[:, 0]).mean((2, 3))).float()
+        target = batch["classes"][:, 0]
+        return functional.cross_entropy(logits, target), (logits.argmax(1) == target).float().mean()
+
+    def _where(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        logits = self.cnn.class_logits(self.videos.clips(batch)[:, 0]).float()
+        target, weight = where_target(self.videos, batch, logits.shape[-2], logits.shape[-1])
+        loss = (functional.cross_entropy(logits, target, reduction="none") * weight).sum() / weight.sum()
+        ink = target != 10
+        return loss, (logits.argmax(1) == target)[ink].float().mean()
+
+    def configure_optimizers(self) -> Any:
+        """Optimiser and schedule of the configuration."""
+        return make_optimizer(self, self.optimizer_config)
+
+
+def where_target(videos: SyncMNIST, scene: Batch, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """What each cell of the map shows, (F, h, w), 10 for background, and how much it counts, (F, h, w).
+
+    Each digit is rendered by itself; the cell belongs to the one with most ink in it.
+    """
+    index, coords, config = scene["digit_index"], scene["coords"], videos.scenes.config
+    frames, count = index.shape
+    images = torch.from_numpy(videos.scenes.digits.images)[index.cpu()].to(index.device)
+    alone = render(
+        images.flatten(0, 1).unsqueeze(1),
+        coords[:, 0].reshape(-1, 1, 1, 2),
+        canvas=config.canvas,
+        size=config.size,
+    )
+    ink = functional.adaptive_avg_pool2d(alone[:, 0].float() / 255, (height, width)).view(frames, count, height, width)
+    most, which = ink.max(1)
+    classes = scene["classes"].gather(1, which.flatten(1)).view_as(which)
+    empty = most < _INK
+    background = torch.full_like(most, _BACKGROUND_WEIGHT)
+    return classes.masked_fill(empty, 10), torch.where(empty, background, most.clamp(min=0.05))
