@@ -1,0 +1,98 @@
+"""Progress with time left, and figures of a run as CSV."""
+
+from __future__ import annotations
+
+import csv
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+
+class Progress(Callback):
+    """One line every few seconds: step, loss, accuracy, videos a second, time left."""
+
+    def __init__(self, name: str, steps: int, batch_size: int, every_s: float = 10.0) -> None:
+        self.name, self.steps, self.batch_size, self.every_s = name, steps, batch_size, every_s
+        self._last = (0.0, 0)
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """Start the clock."""
+        self._last = (time.perf_counter(), trainer.global_step)
+
+    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
+        """Print the line when it is due."""
+        step, now = trainer.global_step, time.perf_counter()
+        spent = now - self._last[0]
+        if spent < self.every_s and step < self.steps:
+            return
+        rate = (step - self._last[1]) / max(spent, 1e-9)
+        self._last = (now, step)
+        figures = {key: float(value) for key, value in trainer.callback_metrics.items()}
+        shown = "  ".join(
+            f"{key.replace('train/', '')} {figures[key]:.3f}"
+            for key in ("train/loss", "train/top1", "val/top1")
+            if key in figures
+        )
+        left = (self.steps - step) / max(rate, 1e-9)
+        print(
+            f"{self.name}: step {step}/{self.steps}  {shown}  {rate * self.batch_size:.0f}/s  "
+            f"{int(left) // 60}:{int(left) % 60:02d} left",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+class CurveLog(Callback):
+    """Append figures to a CSV file; a resumed run keeps the rows before its first step.
+
+    Columns: step, videos, seconds (of training, over all parts of a resumed run), and one for each figure.
+    """
+
+    COLUMNS = ("step", "videos", "seconds", "train/loss", "train/top1", "val/loss", "val/top1", "val/top5")
+
+    def __init__(self, path: Path, batch_size: int, every: int = 20) -> None:
+        self.path, self.batch_size, self.every = path, batch_size, every
+        self._start = 0.0
+        self._sum: dict[str, float] = {}
+        self._count = 0
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """Drop rows of steps that will be repeated."""
+        rows = [row for row in read_curves(self.path) if row["step"] <= trainer.global_step]
+        self._start = time.perf_counter() - (rows[-1]["seconds"] if rows else 0.0)
+        with self.path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, self.COLUMNS)
+            writer.writeheader()
+            writer.writerows([{k: v for k, v in row.items() if v is not None} for row in rows])
+
+    def _write(self, trainer: Trainer, figures: dict[str, float]) -> None:
+        step = trainer.global_step
+        row = {"step": step, "videos": step * self.batch_size, "seconds": round(time.perf_counter() - self._start, 2)}
+        with self.path.open("a", newline="") as file:
+            csv.DictWriter(file, self.COLUMNS).writerow({**row, **{k: f"{v:.5f}" for k, v in figures.items()}})
+
+    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
+        """Write the mean since the last row when it is due."""
+        for key in ("train/loss", "train/top1"):
+            self._sum[key] = self._sum.get(key, 0.0) + float(trainer.callback_metrics[key])
+        self._count += 1
+        if trainer.global_step % self.every == 0:
+            self._write(trainer, {key: value / self._count for key, value in self._sum.items()})
+            self._sum, self._count = {}, 0
+
+    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """Write the validation figures."""
+        if not trainer.sanity_checking:
+            self._write(trainer, {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")})
+
+
+def read_curves(path: str | Path) -> list[dict[str, float | None | Any]]:
+    """Rows of a CurveLog file, as numbers; None where a row has no such figure."""
+    path = Path(path)
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return [{k: float(v) if v else None for k, v in row.items()} for row in csv.DictReader(file)]

@@ -1,0 +1,208 @@
+"""A training run from its configuration to weights and figures, and the test of a network."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.loggers import TensorBoardLogger
+from torch import nn
+from torch.utils.data import DataLoader
+
+import rstg
+from rstg.data import SyncMNIST
+from rstg.models import create_model
+from rstg.training.callbacks import CurveLog, Progress
+from rstg.training.config import OptimizerConfig, PretrainConfig, TrainConfig
+from rstg.training.data import SceneBatches, SyncMNISTData, frame_scenes
+from rstg.training.metrics import classification_metrics
+from rstg.training.modules import ClipClassifier, FrameTask
+
+CONFIG, CURVES, DONE = "run.json", "curves.csv", "pretrained.pt"
+
+
+def resolve_device(device: str) -> str:
+    """ "cuda" or "cpu" for "auto". Raises ValueError where CUDA is asked for and missing."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device='cuda': this machine has no CUDA device; use device='cpu' or 'auto'")
+    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+
+
+def resolve_precision(precision: str, device: str) -> str:
+    """ "bf16" or "float32" for "auto": bf16 only where its products run in hardware.
+
+    Without it they are emulated, a hundred times slower than float32.
+    """
+    if precision != "auto":
+        return precision
+    if device == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return "bf16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "float32"
+
+
+def hardware() -> dict[str, Any]:
+    """What a figure was measured on and with."""
+    name = getattr(torch.cpu, "get_capabilities", dict)().get("cpu_name") or platform.processor()
+    found = {"cpu": name, "threads": torch.get_num_threads(), "torch": torch.__version__, "rstg": rstg.__version__}
+    if torch.cuda.is_available():
+        found["gpu"] = torch.cuda.get_device_name()
+    root = Path(__file__).resolve().parents[3]
+    if (root / ".git").exists():
+        done = subprocess.run(["git", "-C", root, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+        found["commit"] = done.stdout.strip()
+    return found
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write beside the place, and move there when complete."""
+    scratch = path.with_name(f".{path.name}.part")
+    scratch.write_text(json.dumps(value, indent=2) + "\n")
+    scratch.replace(path)
+
+
+def _trainer(
+    config: TrainConfig, optimizer: OptimizerConfig, folder: Path, name: str, best: bool
+) -> tuple[pl.Trainer, ModelCheckpoint]:
+    device = resolve_device(config.device)
+    folder.mkdir(parents=True, exist_ok=True)
+    # One callback keeps the last and, where there is validation, the best.
+    kept = ModelCheckpoint(
+        folder,
+        filename="best",
+        monitor="val/top1" if best else None,
+        mode="max",
+        save_last=True,
+        enable_version_counter=False,
+        every_n_train_steps=None if best else config.validate_every,
+    )
+    trainer = pl.Trainer(
+        accelerator="gpu" if device == "cuda" else "cpu",
+        devices=1,
+        precision="bf16-mixed" if resolve_precision(config.precision, device) == "bf16" else "32-true",
+        max_steps=optimizer.steps,
+        val_check_interval=min(config.validate_every, optimizer.steps) if best else None,
+        check_val_every_n_epoch=None if best else 1,
+        num_sanity_val_steps=0,
+        gradient_clip_val=optimizer.clip_norm or None,
+        logger=TensorBoardLogger(str(folder), name="", version=""),
+        log_every_n_steps=20,
+        callbacks=[
+            kept,
+            Progress(name, optimizer.steps, optimizer.batch_size),
+            CurveLog(folder / CURVES, optimizer.batch_size),
+        ],
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    return trainer, kept
+
+
+def _fit(trainer: pl.Trainer, module: pl.LightningModule, folder: Path, resume: bool, **data: Any) -> None:
+    last = folder / "last.ckpt"
+    resumed = str(last) if resume and last.is_file() else None
+    try:
+        trainer.fit(module, ckpt_path=resumed, weights_only=True, **data)
+    except SystemExit as stop:
+        raise KeyboardInterrupt from stop
+    finally:
+        if trainer.interrupted and trainer.global_step:
+            trainer.save_checkpoint(last)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+
+
+def pretrain(config: TrainConfig, how: PretrainConfig, cnn: nn.Module, folder: Path, resume: bool) -> None:
+    """Pre-train the network's CNN in place; its weights stand in the folder when it is done."""
+    done = folder / DONE
+    if resume and done.is_file():
+        cnn.load_state_dict(torch.load(done, weights_only=True))
+        return
+    steps, size = how.optimizer.steps, how.optimizer.batch_size
+    data = SyncMNISTData(config.data, seed=config.seed)
+    scenes = frame_scenes(data, steps, size)
+    videos = SyncMNIST(scenes)
+    trainer, _ = _trainer(config, how.optimizer, folder, f"pre-training ({how.task})", best=False)
+    task = FrameTask(cnn, videos, how.task, how.optimizer)
+    last = folder / "last.ckpt"
+    first = 0
+    if resume and last.is_file():
+        first = int(torch.load(last, weights_only=True)["global_step"])
+    _fit(
+        trainer,
+        task,
+        folder,
+        resume,
+        train_dataloaders=DataLoader(SceneBatches(scenes, size, first, steps), batch_size=None),
+    )
+    scratch = done.with_suffix(".part")
+    torch.save(cnn.state_dict(), scratch)
+    scratch.replace(done)
+
+
+def train(config: TrainConfig, out: str | Path, resume: bool = False, pretrained: str | Path | None = None) -> Path:
+    """Train a network; the folder `out` then holds model/ (best on validation), curves and checkpoints.
+
+    Args:
+        config: The run. out: Its folder.
+        resume: Go on with what the folder holds.
+        pretrained: Another run's folder whose pre-trained CNN to start from.
+
+    Raises:
+        FileExistsError: if the folder holds a run and `resume` is not set.
+        ValueError: if the folder holds another configuration's run.
+        KeyboardInterrupt: after Ctrl-C, once the checkpoint is written.
+    """
+    out = Path(out)
+    stated = out / CONFIG
+    if stated.is_file():
+        if not resume:
+            raise FileExistsError(f"{out} holds a run: add --resume to go on with it, or choose another folder")
+        if json.loads(stated.read_text()) != config.as_dict():
+            raise ValueError(f"{out} holds a run of another configuration ({stated}): resume that, or another folder")
+    pl.seed_everything(config.seed, verbose=False)
+    model: Any = create_model(config.model.name, **config.model.options)
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(stated, config.as_dict())
+    if config.pretrain is not None:
+        if pretrained is not None:
+            model.cnn.load_state_dict(torch.load(Path(pretrained) / "pretrain" / DONE, weights_only=True))
+        else:
+            pretrain(config, config.pretrain, model.cnn, out / "pretrain", resume)
+    pl.seed_everything(config.seed, verbose=False)
+    folder = out / "train"
+    data = SyncMNISTData(config.data, config.optimizer.steps, config.optimizer.batch_size, config.seed)
+    module = ClipClassifier(model, config.optimizer, config.pretrain is not None and config.pretrain.freeze)
+    trainer, kept = _trainer(config, config.optimizer, folder, "training", best=True)
+    _fit(trainer, module, folder, resume, datamodule=data)
+    best = torch.load(kept.best_model_path or folder / "last.ckpt", weights_only=True)
+    module.load_state_dict(best["state_dict"])
+    rstg.save(model, out / "model", run=config.as_dict(), step=best["global_step"], hardware=hardware())
+    return out
+
+
+def evaluate(model: nn.Module, config: TrainConfig, split: str = "test") -> dict[str, Any]:
+    """Test a network: metrics, with logits and labels as arrays under "logits" and "labels"."""
+    start = time.perf_counter()
+    device = torch.device(resolve_device(config.device))
+    videos = SyncMNISTData(config.data, seed=config.seed).videos(split)
+    model = model.to(device).eval()
+    logits, labels = [], []
+    size = config.data.eval_batch_size
+    with torch.inference_mode():
+        for at in range(0, len(videos), size):
+            batch = videos.batch(range(at, min(at + size, len(videos))), device)
+            logits.append(model(batch["clip"].transpose(1, 2)).float().cpu())
+            labels.append(batch["label"].cpu())
+    scores, truth = torch.cat(logits).numpy(), torch.cat(labels).numpy()
+    found = classification_metrics(scores, truth)
+    found["digits"] = videos.scenes.digits.describe()
+    found["seconds"] = round(time.perf_counter() - start, 2)
+    return {**found, "logits": scores, "labels": truth}
