@@ -1,0 +1,24 @@
+"""rstg train."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from rstg.cli.options import Parser, add_run_options, load_config
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Train a network from a configuration."""
+    parser = Parser(prog="rstg train", description="Train a network; Ctrl-C leaves a checkpoint to resume from.")
+    add_run_options(parser)
+    parser.add_argument("--out", type=str, required=True, help="folder of the run")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in the folder")
+    options = parser.parse_args(list(arguments))
+    config = load_config(options.config, options.overrides)
+
+    from rstg.training.run import train
+
+    out = train(config, options.out, options.resume)
+    print(f"the model is in {out / 'model'}; test it with: rstg test {out}", file=sys.stderr)
+    return 0

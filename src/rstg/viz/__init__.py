@@ -1,0 +1,1 @@
+"""Pictures: curves, confusion, contact sheets, attention on frames."""
