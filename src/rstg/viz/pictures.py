@@ -1,0 +1,152 @@
+"""Pictures of a run, as PNG files. Each is written beside its place and moved there when complete."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+
+from rstg.graph import GraphAttention
+from rstg.training.callbacks import read_curves
+
+_GOOD, _BAD, _INK = "#2a7f3f", "#b3261e", "#222222"
+
+
+def _figure(width: float, height: float) -> Figure:
+    figure = Figure((width, height), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _save(figure: Figure, path: str | Path) -> Path:
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.part")
+    figure.savefig(scratch, format="png")
+    scratch.replace(path)
+    return path
+
+
+def curves_picture(
+    runs: Mapping[str, str | Path], path: str | Path, lines: Mapping[str, float] | None = None
+) -> Path:
+    """Loss and accuracy against videos seen; training solid, validation dotted with marks.
+
+    Args:
+        runs: Name and CSV file of each run. lines: Accuracies to show as horizontal lines.
+    """
+    figure = _figure(9, 3.6)
+    axes = figure.subplots(1, 2)
+    for colour, (name, file) in enumerate(runs.items()):
+        rows = read_curves(file)
+        for axis, figure_name in zip(axes, ("loss", "top1"), strict=True):
+            for kind, style in (("train", "-"), ("val", ":o")):
+                points = [(r["videos"], r[f"{kind}/{figure_name}"]) for r in rows]
+                known = np.array([p for p in points if p[1] is not None], float).reshape(-1, 2)
+                label = name if kind == "train" else None
+                axis.plot(*known.T, style, color=f"C{colour}", ms=3, lw=1.2, label=label, alpha=0.8)
+    for height, (name, value) in zip((0.015, 0.015), (lines or {}).items(), strict=False):
+        axes[1].axhline(value, color="grey", lw=0.8, ls="--")
+        axes[1].annotate(name, (0, value + height), color="grey", fontsize=7)
+    axes[0].set(xlabel="videos seen", ylabel="cross-entropy", title="loss (validation dotted)")
+    axes[1].set(xlabel="videos seen", ylabel="top-1", ylim=(0, 1), title="accuracy (validation dotted)")
+    axes[1].legend(fontsize=7, loc="upper left")
+    return _save(figure, path)
+
+
+def confusion_picture(matrix: NDArray[np.integer], names: Sequence[str], path: str | Path) -> Path:
+    """What was taken for what: rows are true classes, shares of a row as colour."""
+    figure = _figure(9, 8)
+    axis = figure.subplots()
+    share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    image = axis.imshow(share, vmin=0, vmax=1, cmap="magma")
+    axis.set_xticks(range(len(names)), names, rotation=90, fontsize=6)
+    axis.set_yticks(range(len(names)), names, fontsize=6)
+    axis.set(xlabel="predicted", ylabel="truth", title="confusion: share of each true class")
+    figure.colorbar(image, shrink=0.7)
+    return _save(figure, path)
+
+
+def bars_picture(
+    values: Mapping[str, tuple[float, float, float]], path: str | Path, lines: Mapping[str, float] | None = None
+) -> Path:
+    """Accuracies (value, low, high) of several rows as bars, with reference accuracies as lines."""
+    figure = _figure(8, 0.6 * len(values) + 1.4)
+    axis = figure.subplots()
+    for at, (value, low, high) in enumerate(values.values()):
+        axis.barh(at, value, xerr=[[value - low], [high - value]], color=f"C{at}", capsize=3)
+        axis.annotate(f"{value:.3f}", (high + 0.01, at), va="center", fontsize=9)
+    for name, value in (lines or {}).items():
+        axis.axvline(value, color="grey", ls="--", lw=0.9)
+        axis.annotate(name, (value + 0.005, len(values) - 0.45), color="grey", fontsize=8)
+    axis.set_yticks(range(len(values)), values.keys())
+    axis.set_ylim(len(values) - 0.2, -0.6)
+    axis.set(xlim=(0, 1), xlabel="top-1 on test videos, 95% interval")
+    return _save(figure, path)
+
+
+def contact_sheet(
+    clips: NDArray[np.uint8],
+    captions: Sequence[str],
+    path: str | Path,
+    right: Sequence[bool] | None = None,
+) -> Path:
+    """Frames of each video in a row, with its caption: (V, T, H, W) bytes.
+
+    `right` colours the captions: green where True, red where False.
+    """
+    videos, frames = clips.shape[:2]
+    figure = _figure(0.85 * frames + 2.6, 0.9 * videos)
+    axes = figure.subplots(videos, frames + 1, squeeze=False, width_ratios=[3.0] + [1.0] * frames)
+    for v in range(videos):
+        colour = _INK if right is None else _GOOD if right[v] else _BAD
+        axes[v, 0].text(0, 0.5, captions[v], color=colour, fontsize=9, va="center")
+        for t in range(frames):
+            axes[v, t + 1].imshow(clips[v, t], cmap="gray", vmin=0, vmax=255)
+        for axis in axes[v]:
+            axis.set_axis_off()
+    return _save(figure, path)
+
+
+def attention_picture(
+    clip: NDArray[np.uint8], attention: GraphAttention, path: str | Path, title: str = "", video: int = 0
+) -> Path:
+    """How much each region is listened to, on the frames: one row a scale, for the last iteration.
+
+    A region's colour is the attention that all nodes pay to it in that frame, averaged over the nodes.
+
+    Args:
+        clip: (T, H, W) bytes. attention: Of its batch; `video` is its place in it.
+    """
+    weights = attention.weights[-1, video].float().mean(1).cpu().numpy()
+    boxes, scales = attention.boxes.numpy(), attention.scales.numpy()
+    weights = weights[:, : len(boxes)]
+    top = float(weights.max())
+    frames, height, width = clip.shape
+    levels = sorted(set(scales.tolist()), reverse=True)
+    figure = _figure(1.05 * frames + 1.2, 1.15 * len(levels) + 0.6)
+    axes = figure.subplots(len(levels), frames, squeeze=False)
+    shade: Any = None
+    for row, scale in enumerate(levels):
+        for t in range(frames):
+            axis = axes[row, t]
+            axis.imshow(clip[t], cmap="gray", vmin=0, vmax=255)
+            grid = weights[t, scales == scale].reshape(scale, scale)
+            shade = axis.imshow(
+                grid, cmap="inferno", alpha=0.5, vmin=0, vmax=top, extent=(-0.5, width - 0.5, height - 0.5, -0.5)
+            )
+            for x0, y0, x1, y1 in boxes[scales == scale]:
+                corner, size = (x0 * width - 0.5, y0 * height - 0.5), ((x1 - x0) * width, (y1 - y0) * height)
+                axis.add_patch(Rectangle(corner, *size, fill=False, ec="white", lw=0.4))
+            axis.set_xticks([])
+            axis.set_yticks([])
+        axes[row, 0].set_ylabel(f"scale {scale}", fontsize=8)
+    figure.colorbar(shade, ax=axes, shrink=0.8, label="mean attention received")
+    figure.suptitle(title, fontsize=10)
+    return _save(figure, path)
