@@ -3,7 +3,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: test lint format clean
+.PHONY: demo test lint format clean
+
+demo: $(STAMP)
+	$(BIN)/rstg demo --out runs/demo
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -q
