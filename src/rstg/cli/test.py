@@ -32,7 +32,9 @@ def run(arguments: Sequence[str]) -> int:
     found = evaluate(load(folder / "model"), config)
     scores, labels = found.pop("logits"), found.pop("labels")
     write_json(folder / "metrics.json", {**found, "seed": config.seed, "hardware": hardware()})
-    confusion_picture(confusion_matrix(scores.argmax(1), labels, scores.shape[1]), pair_names(), folder / "confusion.png")
+    confusion_picture(
+        confusion_matrix(scores.argmax(1), labels, scores.shape[1]), pair_names(), folder / "confusion.png"
+    )
     if (folder / "train" / CURVES).is_file():
         curves_picture({"training": folder / "train" / CURVES}, folder / "curves.png")
     for k in ("top1", "top5"):

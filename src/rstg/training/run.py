@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import platform
 import subprocess
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,10 @@ from rstg.training.config import OptimizerConfig, PretrainConfig, TrainConfig
 from rstg.training.data import SceneBatches, SyncMNISTData, frame_scenes
 from rstg.training.metrics import classification_metrics
 from rstg.training.modules import ClipClassifier, FrameTask
+
+# Our own lines tell progress; what Lightning says of its own parts is no news to whoever trains.
+logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+warnings.filterwarnings("ignore", module="pytorch_lightning")
 
 CONFIG, CURVES, DONE = "run.json", "curves.csv", "pretrained.pt"
 

@@ -33,9 +33,7 @@ def _save(figure: Figure, path: str | Path) -> Path:
     return path
 
 
-def curves_picture(
-    runs: Mapping[str, str | Path], path: str | Path, lines: Mapping[str, float] | None = None
-) -> Path:
+def curves_picture(runs: Mapping[str, str | Path], path: str | Path, lines: Mapping[str, float] | None = None) -> Path:
     """Loss and accuracy against videos seen; training solid, validation dotted with marks.
 
     Args:
