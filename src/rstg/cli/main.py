@@ -14,7 +14,6 @@ from rstg.errors import nearest
 COMMANDS = {
     "train": "train a network from a YAML configuration; resumable",
     "test": "test a trained network: top-1 and top-5 with intervals, metrics.json, confusion matrix",
-    "data": "write SyncMNIST videos: contact sheet, GIF, npz",
     "demo": "train a small RSTG on three digits from scratch, test it, write a report",
 }
 

@@ -89,7 +89,7 @@ class CurveLog(Callback):
             self._write(trainer, {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")})
 
 
-def read_curves(path: str | Path) -> list[dict[str, float | None | Any]]:
+def read_curves(path: str | Path) -> list[dict[str, Any]]:
     """Rows of a CurveLog file, as numbers; None where a row has no such figure."""
     path = Path(path)
     if not path.is_file():

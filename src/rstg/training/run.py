@@ -50,13 +50,14 @@ def resolve_precision(precision: str, device: str) -> str:
         return precision
     if device == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return "bf16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "float32"
 
 
 def hardware() -> dict[str, Any]:
     """What a figure was measured on and with."""
-    name = getattr(torch.cpu, "get_capabilities", dict)().get("cpu_name") or platform.processor()
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    name = capabilities.get("cpu_name") or platform.processor()
     found = {"cpu": name, "threads": torch.get_num_threads(), "torch": torch.__version__, "rstg": rstg.__version__}
     if torch.cuda.is_available():
         found["gpu"] = torch.cuda.get_device_name()

@@ -79,7 +79,8 @@ def write_report(
     body = [f"<h1>Synchronous digits</h1><p>{html.escape(intro)}</p><table>{cells(header, 'th')}"]
     body += [cells(row, "td") for row in rows] + ["</table>"]
     body += [f'<h2>{text}</h2><img src="{file}" alt="{text}">' for file, text in _PICTURES.items()]
-    style = "body{font-family:sans-serif;max-width:70em;margin:auto}td,th{padding:.2em 1em;text-align:left}img{max-width:100%}"
+    style = "body{font-family:sans-serif;max-width:70em;margin:auto}"
+    style += "td,th{padding:.2em 1em;text-align:left}img{max-width:100%}"
     page = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>rstg</title><style>{style}</style>'
     _write(out / "report.html", page + "\n".join(body) + "</html>\n")
     return out / "report.md"
