@@ -45,15 +45,15 @@ def curves_picture(runs: Mapping[str, str | Path], path: str | Path, lines: Mapp
         rows = read_curves(file)
         for axis, figure_name in zip(axes, ("loss", "top1"), strict=True):
             for kind, style in (("train", "-"), ("val", ":o")):
-                points = [(r["videos"], r[f"{kind}/{figure_name}"]) for r in rows]
+                points = [(r["videos"] / 1000, r[f"{kind}/{figure_name}"]) for r in rows]
                 known = np.array([p for p in points if p[1] is not None], float).reshape(-1, 2)
                 label = name if kind == "train" else None
                 axis.plot(*known.T, style, color=f"C{colour}", ms=3, lw=1.2, label=label, alpha=0.8)
     for height, (name, value) in zip((0.015, 0.015), (lines or {}).items(), strict=False):
         axes[1].axhline(value, color="grey", lw=0.8, ls="--")
         axes[1].annotate(name, (0, value + height), color="grey", fontsize=7)
-    axes[0].set(xlabel="videos seen", ylabel="cross-entropy", title="loss (validation dotted)")
-    axes[1].set(xlabel="videos seen", ylabel="top-1", ylim=(0, 1), title="accuracy (validation dotted)")
+    axes[0].set(xlabel="thousands of videos seen", ylabel="cross-entropy", title="loss (validation dotted)")
+    axes[1].set(xlabel="thousands of videos seen", ylabel="top-1", ylim=(0, 1), title="accuracy (validation dotted)")
     axes[1].legend(fontsize=7, loc="upper left")
     return _save(figure, path)
 
