@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rstg.cli.options import Parser, load_config
+from rstg.cli.options import Parser, add_run_options, load_config
 
 # The same network without one of its two stages.
 ABLATIONS = {"without space messages": "time", "without time": "space"}
@@ -18,13 +18,13 @@ ABLATIONS = {"without space messages": "time", "without time": "space"}
 def run(arguments: Sequence[str]) -> int:
     """Train, test and report."""
     parser = Parser(prog="rstg demo", description="Train a small RSTG on synchronous digits; write a report.")
-    parser.add_argument("--config", type=str, default="configs/syncmnist3/demo.yaml", help="YAML of the run")
-    parser.add_argument("overrides", nargs="*", help="changes to it, such as optimizer.steps=500")
+    add_run_options(parser, "configs/syncmnist3/demo.yaml")
     parser.add_argument("--out", type=str, default="runs/demo", help="folder of the report; a run in it goes on")
     options = parser.parse_args(list(arguments))
     config, out = load_config(options.config, options.overrides), Path(options.out)
 
-    from rstg.training.run import CURVES, evaluate, hardware, train, write_json
+    from rstg.files import write_json
+    from rstg.training.run import CURVES, evaluate, hardware, train
     from rstg.viz.pictures import curves_picture
     from rstg.viz.report import write_report
     from rstg.weights import load

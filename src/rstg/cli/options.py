@@ -26,9 +26,11 @@ class Parser(ArgumentParser):
         raise ValueError(" ".join(message.split()) + (nearest(missed[1], known) if missed else ""))
 
 
-def add_run_options(parser: Parser) -> None:
-    """Add --config and an option for every field of TrainConfig."""
-    parser.add_argument("--config", type=str, required=True, help="YAML of the run, as in configs/")
+def add_run_options(parser: Parser, config: str | None = None) -> None:
+    """Add --config (required where there is no default) and overrides, as load_config takes them."""
+    parser.add_argument(
+        "--config", type=str, default=config, required=config is None, help="YAML of the run, as in configs/"
+    )
     parser.add_argument("overrides", nargs="*", help="changes to it: optimizer.lr=0.001 data.scene.digits=5")
 
 

@@ -24,8 +24,9 @@ def run(arguments: Sequence[str]) -> int:
         config.data.test_videos = options.videos
 
     from rstg.data import pair_names
+    from rstg.files import write_json
     from rstg.training.metrics import confusion_matrix
-    from rstg.training.run import CURVES, evaluate, hardware, write_json
+    from rstg.training.run import CURVES, evaluate, hardware
     from rstg.viz.pictures import confusion_picture, curves_picture
     from rstg.weights import load
 

@@ -89,8 +89,8 @@ class PredefinedScenes:
 class SyncMNIST(Dataset[dict[str, Tensor]]):
     """SyncMNIST's clips as a map-style dataset: which two digits of a video move together?
 
-    Items are rendered when asked for. To render where the model runs, draw scenes with `scenes.batch` and
-    hand them to `clips`.
+    Items are rendered when asked for. To render where the model runs, draw scenes with `draw` and hand
+    them to `clips`.
 
     Args:
         scenes: Scenes (drawn from a seed) or PredefinedScenes (the authors' file).
@@ -114,22 +114,25 @@ class SyncMNIST(Dataset[dict[str, Tensor]]):
         together = self.batch(indices)
         return [{key: value[i] for key, value in together.items()} for i in range(len(indices))]
 
+    def draw(self, indices: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
+        """Draw many scenes at once, without rendering them: what `clips` takes."""
+        return {key: torch.from_numpy(value) for key, value in self.scenes.batch(indices).items()}
+
     def batch(self, indices: Sequence[int] | np.ndarray, device: str | torch.device = "cpu") -> dict[str, Tensor]:
         """Draw and render many videos at once: every entry of the items, with a leading batch axis."""
-        scene = {key: torch.from_numpy(value).to(device) for key, value in self.scenes.batch(indices).items()}
+        scene = {key: value.to(device) for key, value in self.draw(indices).items()}
         return {"clip": self.clips(scene), **scene}
 
     def clips(self, scene: Mapping[str, Any]) -> Tensor:
         """Render a batch of scenes (B, T, 1, size, size) uint8, on the device of its digit_index."""
         index = torch.as_tensor(scene["digit_index"])
-        images = self._on(index.device)
         noise = {}
         if "noise_index" in scene:
-            patches = images[torch.as_tensor(scene["noise_index"])][..., _PATCH, _PATCH]
+            patches = self.images(torch.as_tensor(scene["noise_index"]))[..., _PATCH, _PATCH]
             noise = {"noise": patches, "noise_coords": scene["noise_coords"]}
         config = self.scenes.config
         return render(
-            images[index],
+            self.images(index),
             scene["coords"],
             canvas=config.canvas,
             size=config.size,
@@ -137,10 +140,11 @@ class SyncMNIST(Dataset[dict[str, Tensor]]):
             **noise,
         )
 
-    def _on(self, device: torch.device) -> Tensor:
-        if device not in self._images:
-            self._images[device] = torch.from_numpy(self.scenes.digits.images.copy()).to(device)
-        return self._images[device]
+    def images(self, index: Tensor) -> Tensor:
+        """The digits' images (..., 28, 28) uint8 of indices (...), on the indices' device."""
+        if index.device not in self._images:
+            self._images[index.device] = torch.from_numpy(self.scenes.digits.images.copy()).to(index.device)
+        return self._images[index.device][index]
 
 
 def make_scenes(
@@ -148,10 +152,9 @@ def make_scenes(
     length: int,
     config: SceneConfig,
     seed: int = 0,
-    start: int = 0,
     predefined: str | Path | None = None,
 ) -> SceneSource:
     """Scenes drawn from a seed or, where `predefined` names the authors' file, read from it."""
     if predefined is None:
-        return Scenes(digits, length, config, seed, start)
+        return Scenes(digits, length, config, seed)
     return PredefinedScenes(predefined, digits, config.canvas, config.size)

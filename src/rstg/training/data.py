@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from rstg.data import Digits, Scenes, SyncMNIST, load_digits, pair_names
-from rstg.data.syncmnist import SceneSource, make_scenes
+from rstg.data import Digits, Scenes, SyncMNIST, load_digits
+from rstg.data.syncmnist import make_scenes
 from rstg.training.config import DataConfig
 
 Batch = dict[str, Tensor]
@@ -24,23 +23,13 @@ class SceneBatches(IterableDataset[Batch]):
     What a step sees depends on its number alone, so that a resumed run goes on with the videos that come next.
     """
 
-    def __init__(self, scenes: SceneSource, batch_size: int, first: int, last: int) -> None:
-        self.scenes, self.batch_size, self.first, self.last = scenes, batch_size, first, last
+    def __init__(self, videos: SyncMNIST, batch_size: int, first: int, last: int) -> None:
+        self.videos, self.batch_size, self.first, self.last = videos, batch_size, first, last
 
     def __iter__(self) -> Iterator[Batch]:
-        videos = len(self.scenes)
         for step in range(self.first, self.last):
-            at = np.arange(step * self.batch_size, (step + 1) * self.batch_size) % videos
-            yield {key: torch.from_numpy(value) for key, value in self.scenes.batch(at).items()}
-
-
-def _once(scenes: SceneSource, batch_size: int) -> DataLoader[Batch]:
-    starts = range(0, len(scenes), batch_size)
-    batches = [np.arange(at, min(at + batch_size, len(scenes))) for at in starts]
-    drawn: list[Batch] = [
-        {key: torch.from_numpy(value) for key, value in scenes.batch(indices).items()} for indices in batches
-    ]
-    return DataLoader(drawn, batch_size=None)  # type: ignore[arg-type]
+            at = np.arange(step * self.batch_size, (step + 1) * self.batch_size) % len(self.videos)
+            yield self.videos.draw(at)
 
 
 class SyncMNISTData(LightningDataModule):
@@ -57,11 +46,6 @@ class SyncMNISTData(LightningDataModule):
         super().__init__()
         self.config, self.steps, self.batch_size, self.seed = config, steps, batch_size, seed
         self._sets: dict[str, SyncMNIST] = {}
-
-    @property
-    def class_names(self) -> list[str]:
-        """Names of the 46 classes."""
-        return pair_names()
 
     def digits(self, split: str) -> Digits:
         """The digits of a split."""
@@ -82,23 +66,18 @@ class SyncMNISTData(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches from the trainer's step on."""
         first = self.trainer.global_step if self.trainer is not None else 0
-        return DataLoader(
-            SceneBatches(self.videos("train").scenes, self.batch_size, first, self.steps), batch_size=None
-        )
+        return DataLoader(SceneBatches(self.videos("train"), self.batch_size, first, self.steps), batch_size=None)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Validation videos, always the same."""
-        return _once(self.videos("val").scenes, self.config.eval_batch_size)
-
-    def test_dataloader(self) -> DataLoader[Batch]:
-        """Test videos, always the same."""
-        return _once(self.videos("test").scenes, self.config.eval_batch_size)
+        videos, size = self.videos("val"), self.config.eval_batch_size
+        drawn = [videos.draw(range(at, min(at + size, len(videos)))) for at in range(0, len(videos), size)]
+        return DataLoader(drawn, batch_size=None)  # type: ignore[arg-type]
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Render the scenes where they are now."""
         trainer: Any = self.trainer
-        split = "train" if trainer.training else "test" if trainer.testing else "val"
-        return {"clip": self.videos(split).clips(batch), **batch}
+        return {"clip": self.videos("train" if trainer.training else "val").clips(batch), **batch}
 
 
 def frame_scenes(data: SyncMNISTData, steps: int, batch_size: int) -> Scenes:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.data import DataLoader
 
 from rstg.data import SyncMNIST, render
 from rstg.training.config import OptimizerConfig
-from rstg.training.data import Batch
+from rstg.training.data import Batch, SceneBatches
 from rstg.training.metrics import classification_metrics
 
 # A cell with less ink than this share of white is background.
@@ -53,8 +53,6 @@ class ClipClassifier(LightningModule):
         if freeze_cnn:
             self._cnn.requires_grad_(False)
         self._seen: list[tuple[Tensor, Tensor]] = []
-        self.logits = np.empty((0, 0), np.float32)
-        self.labels = np.empty(0, np.int64)
 
     @property
     def _cnn(self) -> nn.Module:
@@ -86,23 +84,12 @@ class ClipClassifier(LightningModule):
         """Keep the logits of a batch."""
         self._seen.append((self(batch["clip"]).float().cpu(), batch["label"].cpu()))
 
-    test_step = validation_step
-
-    def _collect(self) -> dict[str, Any]:
-        self.logits = torch.cat([logits for logits, _ in self._seen]).numpy()
-        self.labels = torch.cat([labels for _, labels in self._seen]).numpy()
-        self._seen.clear()
-        return classification_metrics(self.logits, self.labels)
-
     def on_validation_epoch_end(self) -> None:
         """Log loss and accuracy over the validation videos."""
-        found = self._collect()
+        logits, labels = (torch.cat(part).numpy() for part in zip(*self._seen, strict=True))
+        self._seen.clear()
+        found = classification_metrics(logits, labels)
         self.log_dict({f"val/{name}": float(found[name]) for name in ("loss", "top1", "top5")})
-
-    def on_test_epoch_end(self) -> None:
-        """Log accuracy over the test videos; `logits` and `labels` hold what it was computed from."""
-        found = self._collect()
-        self.log_dict({f"test/{name}": float(found[name]) for name in ("loss", "top1", "top5")})
 
     def configure_optimizers(self) -> Any:
         """Optimiser and schedule of the configuration."""
@@ -131,6 +118,13 @@ class FrameTask(LightningModule):
         self.log_dict({"train/loss": loss.detach(), "train/top1": accuracy}, on_step=True, on_epoch=False)
         return loss
 
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Batches of frames from the trainer's step on."""
+        how = self.optimizer_config
+        return DataLoader(
+            SceneBatches(self.videos, how.batch_size, self.trainer.global_step, how.steps), batch_size=None
+        )
+
     def _digit(self, batch: Batch) -> tuple[Tensor, Tensor]:
         assert self.classifier is not None
         one = {**batch, "digit_index": batch["digit_index"][:, :1], "coords": batch["coords"][:, :, :1]}
@@ -157,7 +151,7 @@ def where_target(videos: SyncMNIST, scene: Batch, height: int, width: int) -> tu
     """
     index, coords, config = scene["digit_index"], scene["coords"], videos.scenes.config
     frames, count = index.shape
-    images = torch.from_numpy(videos.scenes.digits.images)[index.cpu()].to(index.device)
+    images = videos.images(index)
     alone = render(
         images.flatten(0, 1).unsqueeze(1),
         coords[:, 0].reshape(-1, 1, 1, 2),

@@ -16,14 +16,14 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import nn
-from torch.utils.data import DataLoader
 
 import rstg
 from rstg.data import SyncMNIST
+from rstg.files import replacing, write_json
 from rstg.models import create_model
 from rstg.training.callbacks import CurveLog, Progress
 from rstg.training.config import OptimizerConfig, PretrainConfig, TrainConfig
-from rstg.training.data import SceneBatches, SyncMNISTData, frame_scenes
+from rstg.training.data import SyncMNISTData, frame_scenes
 from rstg.training.metrics import classification_metrics
 from rstg.training.modules import ClipClassifier, FrameTask
 
@@ -41,6 +41,11 @@ def resolve_device(device: str) -> str:
     return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
 
 
+def _cpu() -> dict[str, Any]:
+    # Older versions of torch do not tell.
+    return getattr(torch.cpu, "get_capabilities", dict)()
+
+
 def resolve_precision(precision: str, device: str) -> str:
     """ "bf16" or "float32" for "auto": bf16 only where its products run in hardware.
 
@@ -50,14 +55,13 @@ def resolve_precision(precision: str, device: str) -> str:
         return precision
     if device == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities = _cpu()
     return "bf16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "float32"
 
 
 def hardware() -> dict[str, Any]:
     """What a figure was measured on and with."""
-    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    name = capabilities.get("cpu_name") or platform.processor()
+    name = _cpu().get("cpu_name") or platform.processor()
     found = {"cpu": name, "threads": torch.get_num_threads(), "torch": torch.__version__, "rstg": rstg.__version__}
     if torch.cuda.is_available():
         found["gpu"] = torch.cuda.get_device_name()
@@ -66,13 +70,6 @@ def hardware() -> dict[str, Any]:
         done = subprocess.run(["git", "-C", root, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
         found["commit"] = done.stdout.strip()
     return found
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write beside the place, and move there when complete."""
-    scratch = path.with_name(f".{path.name}.part")
-    scratch.write_text(json.dumps(value, indent=2) + "\n")
-    scratch.replace(path)
 
 
 def _trainer(
@@ -132,26 +129,12 @@ def pretrain(config: TrainConfig, how: PretrainConfig, cnn: nn.Module, folder: P
     if resume and done.is_file():
         cnn.load_state_dict(torch.load(done, weights_only=True))
         return
-    steps, size = how.optimizer.steps, how.optimizer.batch_size
     data = SyncMNISTData(config.data, seed=config.seed)
-    scenes = frame_scenes(data, steps, size)
-    videos = SyncMNIST(scenes)
+    videos = SyncMNIST(frame_scenes(data, how.optimizer.steps, how.optimizer.batch_size))
     trainer, _ = _trainer(config, how.optimizer, folder, f"pre-training ({how.task})", best=False)
-    task = FrameTask(cnn, videos, how.task, how.optimizer)
-    last = folder / "last.ckpt"
-    first = 0
-    if resume and last.is_file():
-        first = int(torch.load(last, weights_only=True)["global_step"])
-    _fit(
-        trainer,
-        task,
-        folder,
-        resume,
-        train_dataloaders=DataLoader(SceneBatches(scenes, size, first, steps), batch_size=None),
-    )
-    scratch = done.with_suffix(".part")
-    torch.save(cnn.state_dict(), scratch)
-    scratch.replace(done)
+    _fit(trainer, FrameTask(cnn, videos, how.task, how.optimizer), folder, resume)
+    with replacing(done) as scratch:
+        torch.save(cnn.state_dict(), scratch)
 
 
 def train(config: TrainConfig, out: str | Path, resume: bool = False, pretrained: str | Path | None = None) -> Path:

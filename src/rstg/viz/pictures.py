@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
+from rstg.files import replacing
 from rstg.graph import GraphAttention
 from rstg.training.callbacks import read_curves
 
@@ -25,19 +26,16 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def _save(figure: Figure, path: str | Path) -> Path:
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.part")
-    figure.savefig(scratch, format="png")
-    scratch.replace(path)
-    return path
+    with replacing(path) as scratch:
+        figure.savefig(scratch, format="png")
+    return Path(path)
 
 
-def curves_picture(runs: Mapping[str, str | Path], path: str | Path, lines: Mapping[str, float] | None = None) -> Path:
+def curves_picture(runs: Mapping[str, str | Path], path: str | Path) -> Path:
     """Loss and accuracy against videos seen; training solid, validation dotted with marks.
 
     Args:
-        runs: Name and CSV file of each run. lines: Accuracies to show as horizontal lines.
+        runs: Name and CSV file of each run.
     """
     figure = _figure(9, 3.6)
     axes = figure.subplots(1, 2)
@@ -49,9 +47,6 @@ def curves_picture(runs: Mapping[str, str | Path], path: str | Path, lines: Mapp
                 known = np.array([p for p in points if p[1] is not None], float).reshape(-1, 2)
                 label = name if kind == "train" else None
                 axis.plot(*known.T, style, color=f"C{colour}", ms=3, lw=1.2, label=label, alpha=0.8)
-    for height, (name, value) in zip((0.015, 0.015), (lines or {}).items(), strict=False):
-        axes[1].axhline(value, color="grey", lw=0.8, ls="--")
-        axes[1].annotate(name, (0, value + height), color="grey", fontsize=7)
     axes[0].set(xlabel="thousands of videos seen", ylabel="cross-entropy", title="loss (validation dotted)")
     axes[1].set(xlabel="thousands of videos seen", ylabel="top-1", ylim=(0, 1), title="accuracy (validation dotted)")
     axes[1].legend(fontsize=7, loc="upper left")

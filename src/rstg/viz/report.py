@@ -12,6 +12,7 @@ from torch import nn
 
 from rstg.data import pair_names
 from rstg.data.scenes import NUM_CLASSES
+from rstg.files import replacing
 from rstg.training.config import TrainConfig
 from rstg.training.data import SyncMNISTData
 from rstg.training.metrics import confusion_matrix
@@ -71,7 +72,8 @@ def write_report(
     )
     table = ["| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *rows]]
     pictures = [f"## {text}\n\n![{text}]({file})" for file, text in _PICTURES.items()]
-    _write(out / "report.md", "\n\n".join(["# Synchronous digits", intro, "\n".join(table), *pictures]) + "\n")
+    with replacing(out / "report.md") as scratch:
+        scratch.write_text("\n\n".join(["# Synchronous digits", intro, "\n".join(table), *pictures]) + "\n")
 
     def cells(row: list[str], tag: str) -> str:
         return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row) + "</tr>"
@@ -82,11 +84,6 @@ def write_report(
     style = "body{font-family:sans-serif;max-width:70em;margin:auto}"
     style += "td,th{padding:.2em 1em;text-align:left}img{max-width:100%}"
     page = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>rstg</title><style>{style}</style>'
-    _write(out / "report.html", page + "\n".join(body) + "</html>\n")
+    with replacing(out / "report.html") as scratch:
+        scratch.write_text(page + "\n".join(body) + "</html>\n")
     return out / "report.md"
-
-
-def _write(path: Path, text: str) -> None:
-    scratch = path.with_name(f".{path.name}.part")
-    scratch.write_text(text)
-    scratch.replace(path)

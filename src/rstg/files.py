@@ -1,0 +1,25 @@
+"""Files that are either complete or not there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Give a temporary name beside `path`, and move what was written there to `path` when the block ends well."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.part")
+    yield scratch
+    scratch.replace(path)
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write plain values as JSON."""
+    with replacing(path) as scratch:
+        scratch.write_text(json.dumps(value, indent=2) + "\n")
