@@ -41,5 +41,5 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         if os.environ.get("RSTG_DEBUG"):
             raise
-        print(f"rstg {command}: error: {error}", file=sys.stderr)
+        print(f"rstg {command}: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import csv
+import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
+
+from rstg.files import replacing
 
 
 class Progress(Callback):
@@ -45,6 +49,38 @@ class Progress(Callback):
         )
 
 
+class CleanInterrupt(Callback):
+    """Ctrl-C ends training after the batch under way, with a checkpoint; a second Ctrl-C ends it at once.
+
+    A step cut off in its middle has changed some weights and not others, and cannot be repeated.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.asked = False
+        self._before: Any = None
+
+    def _ask(self, *_: Any) -> None:
+        self.asked = True
+        signal.signal(signal.SIGINT, self._before)
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """Listen for Ctrl-C, where this is the program's main thread."""
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._ask)
+
+    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
+        """Leave the checkpoint and end, if asked to."""
+        if self.asked:
+            trainer.save_checkpoint(self.path)
+            raise KeyboardInterrupt
+
+    def teardown(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
+        """Stop listening."""
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+
 class CurveLog(Callback):
     """Append figures to a CSV file; a resumed run keeps the rows before its first step.
 
@@ -61,12 +97,15 @@ class CurveLog(Callback):
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Drop rows of steps that will be repeated."""
-        rows = [row for row in read_curves(self.path) if row["step"] <= trainer.global_step]
-        self._start = time.perf_counter() - (rows[-1]["seconds"] if rows else 0.0)
-        with self.path.open("w", newline="") as file:
+        rows: list[dict[str, str]] = []
+        if self.path.is_file():
+            with self.path.open(newline="") as file:
+                rows = [row for row in csv.DictReader(file) if int(row["step"]) <= trainer.global_step]
+        self._start = time.perf_counter() - (float(rows[-1]["seconds"]) if rows else 0.0)
+        with replacing(self.path) as scratch, scratch.open("w", newline="") as file:
             writer = csv.DictWriter(file, self.COLUMNS)
             writer.writeheader()
-            writer.writerows([{k: v for k, v in row.items() if v is not None} for row in rows])
+            writer.writerows(rows)
 
     def _write(self, trainer: Trainer, figures: dict[str, float]) -> None:
         step = trainer.global_step

@@ -21,7 +21,7 @@ import rstg
 from rstg.data import SyncMNIST
 from rstg.files import replacing, write_json
 from rstg.models import create_model
-from rstg.training.callbacks import CurveLog, Progress
+from rstg.training.callbacks import CleanInterrupt, CurveLog, Progress
 from rstg.training.config import OptimizerConfig, PretrainConfig, TrainConfig
 from rstg.training.data import SyncMNISTData, frame_scenes
 from rstg.training.metrics import classification_metrics
@@ -31,7 +31,7 @@ from rstg.training.modules import ClipClassifier, FrameTask
 logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
 warnings.filterwarnings("ignore", module="pytorch_lightning")
 
-CONFIG, CURVES, DONE = "run.json", "curves.csv", "pretrained.pt"
+CONFIG, CURVES, LAST, DONE = "run.json", "curves.csv", "last.ckpt", "pretrained.pt"
 
 
 def resolve_device(device: str) -> str:
@@ -102,6 +102,7 @@ def _trainer(
             kept,
             Progress(name, optimizer.steps, optimizer.batch_size),
             CurveLog(folder / CURVES, optimizer.batch_size),
+            CleanInterrupt(folder / LAST),
         ],
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -110,17 +111,13 @@ def _trainer(
 
 
 def _fit(trainer: pl.Trainer, module: pl.LightningModule, folder: Path, resume: bool, **data: Any) -> None:
-    last = folder / "last.ckpt"
+    last = folder / LAST
     resumed = str(last) if resume and last.is_file() else None
     try:
         trainer.fit(module, ckpt_path=resumed, weights_only=True, **data)
     except SystemExit as stop:
+        # Lightning ends the program after a KeyboardInterrupt; what to say of it is the caller's to choose.
         raise KeyboardInterrupt from stop
-    finally:
-        if trainer.interrupted and trainer.global_step:
-            trainer.save_checkpoint(last)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
 
 
 def pretrain(config: TrainConfig, how: PretrainConfig, cnn: nn.Module, folder: Path, resume: bool) -> None:
@@ -172,7 +169,7 @@ def train(config: TrainConfig, out: str | Path, resume: bool = False, pretrained
     module = ClipClassifier(model, config.optimizer, config.pretrain is not None and config.pretrain.freeze)
     trainer, kept = _trainer(config, config.optimizer, folder, "training", best=True)
     _fit(trainer, module, folder, resume, datamodule=data)
-    best = torch.load(kept.best_model_path or folder / "last.ckpt", weights_only=True)
+    best = torch.load(kept.best_model_path or folder / LAST, weights_only=True)
     module.load_state_dict(best["state_dict"])
     rstg.save(model, out / "model", run=config.as_dict(), step=best["global_step"], hardware=hardware())
     return out
