@@ -171,3 +171,18 @@ def test_grid_and_matrices_match_the_released_code(oracle):
             np.testing.assert_allclose(ours[expected.shape], expected, atol=1e-6)
             found += 1
     assert found
+
+
+def test_motion_survives_bfloat16():
+    # A bright map that changes by less than bfloat16 can tell apart from 1.
+    still = torch.ones(1, 2, 1, 6, 6)
+    x = still.repeat(1, 1, 4, 1, 1) + 1e-3 * torch.rand(1, 2, 4, 6, 6)
+    block = RSTG(2, dim=8, iterations=1, motion=True).eval()
+    with torch.no_grad():
+        expected = block(x)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert (block(x) - expected).norm() < 0.05 * expected.norm()
+        state = block.to(torch.bfloat16).initial_state(1)
+        for t in range(4):
+            out, state = block.step(x[:, :, t].bfloat16(), state)
+        torch.testing.assert_close(out, block(x.bfloat16()), atol=0.05, rtol=0.05)

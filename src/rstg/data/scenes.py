@@ -9,6 +9,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from rstg.data.digits import SPLITS, Digits
+from rstg.data.warp import PARAMETERS
 
 DIGIT = 28
 PATCH = 8
@@ -149,16 +150,24 @@ class Scenes(Dataset[dict[str, np.ndarray]]):
         config: What a scene is made of.
         seed: Seed of the whole set.
         start: Index of the first item: fresh scenes for epoch e start at e * length.
+        warped: Also draw how each digit is to be warped (see data.warp), for training.
 
     Items are dicts of arrays (`batch` adds a leading axis):
         digit_index (D,) int64: images of the digits, drawn in this order. classes (D,) int64.
         coords (T, D, 2) uint8: row and column of each digit's corner on the canvas, after the frame's move.
         label () int64. index () int64. behind () bool.
         noise_index (P,) int64 and noise_coords (T, P, 2) uint8, with noise_parts.
+        warp (D, warp.PARAMETERS) float32 in [-1, 1), if warped.
     """
 
     def __init__(
-        self, digits: Digits, length: int, config: SceneConfig | None = None, seed: int = 0, start: int = 0
+        self,
+        digits: Digits,
+        length: int,
+        config: SceneConfig | None = None,
+        seed: int = 0,
+        start: int = 0,
+        warped: bool = False,
     ) -> None:
         if length < 1:
             raise ValueError(f"length={length}: a set has at least one video")
@@ -167,6 +176,7 @@ class Scenes(Dataset[dict[str, np.ndarray]]):
         self.config = SceneConfig() if config is None else config
         self.seed = seed
         self.start = start
+        self.warped = warped
 
     def __len__(self) -> int:
         return self.length
@@ -214,4 +224,6 @@ class Scenes(Dataset[dict[str, np.ndarray]]):
         if config.noise_parts:
             out["noise_index"] = _below(rng.bits(config.noise_parts), len(digits))
             out["noise_coords"] = _walk(rng, (config.noise_parts,), config.canvas - PATCH - 1, config, None)
+        if self.warped:
+            out["warp"] = (2 * rng.uniform(count, PARAMETERS) - 1).astype(np.float32)
         return out

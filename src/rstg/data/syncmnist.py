@@ -15,6 +15,7 @@ from rstg.data.digits import Digits
 from rstg.data.predefined import read_predefined
 from rstg.data.render import render
 from rstg.data.scenes import DIGIT, NUM_CLASSES, PATCH, SceneConfig, Scenes, pair_label
+from rstg.data.warp import warp
 
 # The centre of a digit's image, where its ink is.
 _PATCH = slice((DIGIT - PATCH) // 2, (DIGIT + PATCH) // 2)
@@ -125,20 +126,26 @@ class SyncMNIST(Dataset[dict[str, Tensor]]):
 
     def clips(self, scene: Mapping[str, Any]) -> Tensor:
         """Render a batch of scenes (B, T, 1, size, size) uint8, on the device of its digit_index."""
-        index = torch.as_tensor(scene["digit_index"])
         noise = {}
         if "noise_index" in scene:
             patches = self.images(torch.as_tensor(scene["noise_index"]))[..., _PATCH, _PATCH]
             noise = {"noise": patches, "noise_coords": scene["noise_coords"]}
         config = self.scenes.config
         return render(
-            self.images(index),
+            self.digit_images(scene),
             scene["coords"],
             canvas=config.canvas,
             size=config.size,
             behind=scene.get("behind"),
             **noise,
         )
+
+    def digit_images(self, scene: Mapping[str, Any]) -> Tensor:
+        """The digits of a batch of scenes (B, D, 28, 28) uint8 as they are drawn: warped, where the scenes say so."""
+        images = self.images(torch.as_tensor(scene["digit_index"]))
+        if "warp" in scene:
+            images = warp(images.flatten(0, 1), scene["warp"].flatten(0, 1)).view_as(images)
+        return images
 
     def images(self, index: Tensor) -> Tensor:
         """The digits' images (..., 28, 28) uint8 of indices (...), on the indices' device."""
@@ -153,8 +160,9 @@ def make_scenes(
     config: SceneConfig,
     seed: int = 0,
     predefined: str | Path | None = None,
+    warped: bool = False,
 ) -> SceneSource:
     """Scenes drawn from a seed or, where `predefined` names the authors' file, read from it."""
     if predefined is None:
-        return Scenes(digits, length, config, seed)
+        return Scenes(digits, length, config, seed, warped=warped)
     return PredefinedScenes(predefined, digits, config.canvas, config.size)

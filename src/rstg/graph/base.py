@@ -157,7 +157,7 @@ class GraphBlock(nn.Module):
         weight = next(self.parameters())
         return GraphState(
             frames=torch.zeros((), dtype=torch.long, device=weight.device),
-            previous=weight.new_zeros(batch, self.num_nodes, self.create_nodes.pooled_dim),
+            previous=torch.zeros(batch, self.num_nodes, self.create_nodes.pooled_dim, device=weight.device),
             streams=tuple(self.initial_streams(batch)),
             total=weight.new_zeros(batch, self.num_nodes, self.out_channels),
         )

@@ -18,6 +18,15 @@ READOUTS: tuple[str, ...] = ("mean", "last")
 _EPS = 1e-10
 
 
+class _FloatLayerNorm(nn.LayerNorm):
+    """Layer norm in float32, whatever the type of its weights: its epsilon is below bfloat16's reach."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.layer_norm(
+            x.float(), self.normalized_shape, self.weight.float(), self.bias.float(), self.eps
+        ).to(x.dtype)
+
+
 class MatrixCache:
     """Matrices that depend on the map's size, made once per size, device and type; never saved."""
 
@@ -73,8 +82,8 @@ class CreateNodes(nn.Module):
         self.motion = motion
         self.pooled_dim = 3 * channels if self.moments else channels
         plain = not self.moments and not motion
-        self.pooled_norm = nn.Identity() if plain else nn.LayerNorm(self.pooled_dim, eps=_EPS)
-        self.motion_norm = nn.LayerNorm(self.pooled_dim, eps=_EPS) if motion else None
+        self.pooled_norm = nn.Identity() if plain else _FloatLayerNorm(self.pooled_dim, eps=_EPS)
+        self.motion_norm = _FloatLayerNorm(self.pooled_dim, eps=_EPS) if motion else None
         width = 2 * self.pooled_dim if motion else self.pooled_dim
         self.project = nn.Linear(width, dim) if project else nn.Identity()
         self.norm = make_norm(norm, dim, clip=True)
@@ -98,15 +107,18 @@ class CreateNodes(nn.Module):
 
         `started` tells whether `previous` holds a frame; until it does, the first frame has no motion.
         """
-        pooled = self.pool(x)
-        features = self.pooled_norm(pooled)
-        if self.motion_norm is not None:
+        if self.motion_norm is None:
+            pooled = self.pool(x)
+            return self.norm(self.project(self.pooled_norm(pooled))), pooled[:, -1]
+        # Two frames differ by little: in bfloat16 their difference would be mostly rounding.
+        with torch.autocast(x.device.type, enabled=False):
+            pooled = self.pool(x.float())
             before = pooled[:, :1]
             if previous is not None and started is not None:
                 before = torch.where(started, previous.unsqueeze(1), before)
             change = pooled - torch.cat([before, pooled[:, :-1]], dim=1)
-            features = torch.cat([features, self.motion_norm(change)], dim=-1)
-        return self.norm(self.project(features)), pooled[:, -1]
+            features = torch.cat([self.pooled_norm(pooled), self.motion_norm(change)], dim=-1)
+        return self.norm(self.project(features.to(x.dtype))), pooled[:, -1]
 
 
 def to_vec(nodes: Float[Tensor, "b n c"]) -> Float[Tensor, "b c"]:

@@ -37,6 +37,7 @@ class DataConfig:
         source: "mnist-5k", the digits that come with the package, or a folder with MNIST's IDX files.
         download: Fetch MNIST into the folder if it is not there.
         scene: What a video is made of.
+        warp: Warp the training digits (rotation, scale, shear, elastic), each time they are drawn anew.
         predefined_train, predefined_test: The authors' files of scenes, to use instead of drawn ones.
         val_videos, test_videos: How many to validate and test on.
         eval_batch_size: Videos of a batch outside training.
@@ -45,6 +46,7 @@ class DataConfig:
     source: str = OFFLINE
     download: bool = False
     scene: SceneConfig = field(default_factory=SceneConfig)
+    warp: bool = False
     predefined_train: str | None = None
     predefined_test: str | None = None
     val_videos: int = 1000
@@ -90,8 +92,9 @@ class PretrainConfig:
     """Pre-training of the CNN on single frames.
 
     Args:
-        task: "digit" as in the paper: which digit is it, one digit randomly placed in a frame. "where": for
-            each cell of the CNN's map, which digit's ink lies there (needs a CNN with class_maps=11).
+        task: "digit" as in the paper: which digit is it, one digit randomly placed in a frame. "where": how
+            much of each cell of the CNN's map each digit covers, what other digits hide included (needs a
+            CNN with class_maps=10).
         optimizer: How.
         freeze: Leave the CNN as it is afterwards, batch statistics included.
 

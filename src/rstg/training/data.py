@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -59,7 +60,8 @@ class SyncMNISTData(LightningDataModule):
             config = self.config
             length = {"train": self.steps * self.batch_size, "val": config.val_videos, "test": config.test_videos}
             predefined = {"train": config.predefined_train, "test": config.predefined_test}.get(split)
-            scenes = make_scenes(self.digits(split), length[split], config.scene, self.seed, predefined=predefined)
+            warped = config.warp and split == "train"
+            scenes = make_scenes(self.digits(split), length[split], config.scene, self.seed, predefined, warped)
             self._sets[split] = SyncMNIST(scenes)
         return self._sets[split]
 
@@ -82,6 +84,7 @@ class SyncMNISTData(LightningDataModule):
 
 def frame_scenes(data: SyncMNISTData, steps: int, batch_size: int) -> Scenes:
     """Scenes of one frame for the CNN's pre-training, from the training digits, apart from the videos' seeds."""
-    config = data.config.scene
-    one = type(config)(config.digits, 1, config.canvas, config.size, behind=config.behind)
-    return Scenes(load_digits(data.config.source, "train"), steps * batch_size, one, data.seed ^ 0x5EED)
+    scene = data.config.scene
+    one = dataclasses.replace(scene, frames=1, noise_parts=0)
+    digits = load_digits(data.config.source, "train")
+    return Scenes(digits, steps * batch_size, one, data.seed ^ 0x5EED, warped=data.config.warp)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 from torch.nn import functional
@@ -15,9 +16,8 @@ from rstg.training.config import OptimizerConfig
 from rstg.training.data import Batch, SceneBatches
 from rstg.training.metrics import classification_metrics
 
-# A cell with less ink than this share of white is background.
-_INK = 0.02
-_BACKGROUND_WEIGHT = 0.3
+# A cell is a digit's if the digit covers more than this share of it.
+_COVERED = 0.1
 
 
 def make_optimizer(module: nn.Module, config: OptimizerConfig) -> dict[str, Any]:
@@ -102,13 +102,13 @@ class FrameTask(LightningModule):
     Args:
         cnn: FrameCNN of the network. videos: Training scenes of one frame.
         task: "digit": which digit is it (the paper's; a linear classifier on the mean over the map, thrown
-            away afterwards). "where": which digit's ink lies in each cell.
+            away afterwards). "where": how much of each cell each digit covers.
     """
 
     def __init__(self, cnn: Any, videos: SyncMNIST, task: str, optimizer: OptimizerConfig) -> None:
         super().__init__()
-        if task == "where" and (cnn.head is None or cnn.out_channels != 11):
-            raise ValueError("pre-training on 'where' needs a CNN with class_maps=11: ten digits and background")
+        if task == "where" and (cnn.head is None or cnn.out_channels != 10):
+            raise ValueError("pre-training on 'where' needs a CNN with class_maps=10, a map for each digit")
         self.cnn, self.videos, self.task, self.optimizer_config = cnn, videos, task, optimizer
         self.classifier = nn.Linear(cnn.out_channels, 10) if task == "digit" else None
 
@@ -134,33 +134,29 @@ class FrameTask(LightningModule):
 
     def _where(self, batch: Batch) -> tuple[Tensor, Tensor]:
         logits = self.cnn.class_logits(self.videos.clips(batch)[:, 0]).float()
-        target, weight = where_target(self.videos, batch, logits.shape[-2], logits.shape[-1])
-        loss = (functional.cross_entropy(logits, target, reduction="none") * weight).sum() / weight.sum()
-        ink = target != 10
-        return loss, (logits.argmax(1) == target)[ink].float().mean()
+        target = coverage(self.videos, batch, logits.shape[-2], logits.shape[-1])
+        loss = functional.binary_cross_entropy_with_logits(logits, target, reduction="none").sum(1).mean()
+        most, which = target.max(1)
+        return loss, (logits.argmax(1) == which)[most > _COVERED].float().mean()
 
     def configure_optimizers(self) -> Any:
         """Optimiser and schedule of the configuration."""
         return make_optimizer(self, self.optimizer_config)
 
 
-def where_target(videos: SyncMNIST, scene: Batch, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """What each cell of the map shows, (F, h, w), 10 for background, and how much it counts, (F, h, w).
+def coverage(videos: SyncMNIST, scene: Batch, height: int, width: int) -> Float[Tensor, "f 10 h w"]:
+    """How much of each cell of a frame's map each digit covers, 0 to 1.
 
-    Each digit is rendered by itself; the cell belongs to the one with most ink in it.
+    Each digit is rendered by itself, so that what another one hides counts as well: the place of a digit that
+    is half covered does not jump.
     """
-    index, coords, config = scene["digit_index"], scene["coords"], videos.scenes.config
-    frames, count = index.shape
-    images = videos.images(index)
+    coords, classes, config = scene["coords"], scene["classes"], videos.scenes.config
     alone = render(
-        images.flatten(0, 1).unsqueeze(1),
+        videos.digit_images(scene).flatten(0, 1).unsqueeze(1),
         coords[:, 0].reshape(-1, 1, 1, 2),
         canvas=config.canvas,
         size=config.size,
     )
-    ink = functional.adaptive_avg_pool2d(alone[:, 0].float() / 255, (height, width)).view(frames, count, height, width)
-    most, which = ink.max(1)
-    classes = scene["classes"].gather(1, which.flatten(1)).view_as(which)
-    empty = most < _INK
-    background = torch.full_like(most, _BACKGROUND_WEIGHT)
-    return classes.masked_fill(empty, 10), torch.where(empty, background, most.clamp(min=0.05))
+    ink = functional.adaptive_avg_pool2d(alone[:, 0].float() / 255, (height, width)).unflatten(0, classes.shape)
+    target = ink.new_zeros(len(classes), 10, height, width)
+    return target.scatter_(1, classes[..., None, None].expand_as(ink), ink)
