@@ -12,7 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from rstg.errors import check_choice
-from rstg.graph.nodes import POOLINGS, READOUTS, CreateNodes, projection_cache, to_map, to_vec
+from rstg.graph.features import POOLINGS
+from rstg.graph.nodes import READOUTS, CreateNodes, projection_cache, to_map, to_vec
 from rstg.graph.norms import NORMS, ChannelBatchNorm
 from rstg.graph.position import position_maps
 from rstg.graph.regions import node_boxes, node_scales, num_nodes

@@ -8,23 +8,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from rstg.graph.features import RegionFeatures
 from rstg.graph.norms import make_norm
 from rstg.graph.regions import moments_matrix, num_nodes, pooling_matrix, projection_matrix
 
-POOLINGS: tuple[str, ...] = ("mean", "moments")
 READOUTS: tuple[str, ...] = ("mean", "last")
-# The variance of a frame difference is far below LayerNorm's usual epsilon of 1e-5, which would leave it
-# nearly zero instead of normalised, and motion unseen.
-_EPS = 1e-10
-
-
-class _FloatLayerNorm(nn.LayerNorm):
-    """Layer norm in float32, whatever the type of its weights: its epsilon is below bfloat16's reach."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.layer_norm(
-            x.float(), self.normalized_shape, self.weight.float(), self.bias.float(), self.eps
-        ).to(x.dtype)
 
 
 class MatrixCache:
@@ -56,10 +44,7 @@ class CreateNodes(nn.Module):
 
     Args:
         channels: Channels of the volume. `dim`: node width. `scales`: scales of the grid.
-        pooling: "mean", the exact-area mean of the paper; "moments" adds the first spatial moments, so
-            that a node knows where in its region a feature lies.
-        motion: Also give each node the change of its pooled features since the previous frame, normalised
-            on its own because it is a small signal beside them (zero in the first frame).
+        pooling, motion: What a node is told of its region (see RegionFeatures).
         project: Whether to project to `dim` (needed when the pooled width differs from it).
         norm: Norm of the created nodes.
 
@@ -80,12 +65,9 @@ class CreateNodes(nn.Module):
         self.nodes = num_nodes(scales)
         self.moments = pooling == "moments"
         self.motion = motion
-        self.pooled_dim = 3 * channels if self.moments else channels
-        plain = not self.moments and not motion
-        self.pooled_norm = nn.Identity() if plain else _FloatLayerNorm(self.pooled_dim, eps=_EPS)
-        self.motion_norm = _FloatLayerNorm(self.pooled_dim, eps=_EPS) if motion else None
-        width = 2 * self.pooled_dim if motion else self.pooled_dim
-        self.project = nn.Linear(width, dim) if project else nn.Identity()
+        self.features = RegionFeatures(channels, scales, pooling, motion)
+        self.pooled_dim = self.features.pooled_dim
+        self.project = nn.Linear(self.features.dim, dim) if project else nn.Identity()
         self.norm = make_norm(norm, dim, clip=True)
         self.matrix = MatrixCache(moments_matrix if self.moments else pooling_matrix, scales)
 
@@ -107,18 +89,15 @@ class CreateNodes(nn.Module):
 
         `started` tells whether `previous` holds a frame; until it does, the first frame has no motion.
         """
-        if self.motion_norm is None:
+        if not self.motion:
             pooled = self.pool(x)
-            return self.norm(self.project(self.pooled_norm(pooled))), pooled[:, -1]
-        # Two frames differ by little: in bfloat16 their difference would be mostly rounding.
-        with torch.autocast(x.device.type, enabled=False):
-            pooled = self.pool(x.float())
-            before = pooled[:, :1]
-            if previous is not None and started is not None:
-                before = torch.where(started, previous.unsqueeze(1), before)
-            change = pooled - torch.cat([before, pooled[:, :-1]], dim=1)
-            features = torch.cat([self.pooled_norm(pooled), self.motion_norm(change)], dim=-1)
-        return self.norm(self.project(features.to(x.dtype))), pooled[:, -1]
+            features = self.features(pooled)
+        else:
+            # Two frames differ by little: in bfloat16 their difference would be mostly rounding.
+            with torch.autocast(x.device.type, enabled=False):
+                pooled = self.pool(x.float())
+                features = self.features(pooled, previous, started).to(x.dtype)
+        return self.norm(self.project(features)), pooled[:, -1]
 
 
 def to_vec(nodes: Float[Tensor, "b n c"]) -> Float[Tensor, "b c"]:
