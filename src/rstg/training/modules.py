@@ -157,6 +157,6 @@ def coverage(videos: SyncMNIST, scene: Batch, height: int, width: int) -> Float[
         canvas=config.canvas,
         size=config.size,
     )
-    ink = functional.adaptive_avg_pool2d(alone[:, 0].float() / 255, (height, width)).unflatten(0, classes.shape)
+    ink = functional.adaptive_avg_pool2d(alone[:, 0, 0].float() / 255, (height, width)).unflatten(0, classes.shape)
     target = ink.new_zeros(len(classes), 10, height, width)
     return target.scatter_(1, classes[..., None, None].expand_as(ink), ink)
