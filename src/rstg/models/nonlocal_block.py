@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from rstg.errors import check_choice
 
-LAYOUTS: tuple[str, ...] = ("positions", "released")
+LAYOUTS: tuple[str, ...] = ("positions", "interleaved")
 
 
 class NonLocalBlock(nn.Module):
@@ -22,10 +22,10 @@ class NonLocalBlock(nn.Module):
 
     Args:
         channels: Channels of the map; theta, phi and g have half as many.
-        layout: "positions": one query a place, as in the paper by Wang et al. and all of its
-            implementations. "released": as the released RSTG code computes it. There the maps are stored
-            with channels last but reshaped to (channels, places) as if channels came first, so that a
-            "place" is a run of numbers that mixes channels and places; checkpoints trained so need it.
+        layout: "positions": one query a place, as in the paper by Wang et al. "interleaved": what the first
+            public version of the RSTG authors' code computes; it reshapes a map that is stored with channels
+            last to (channels, places) as if channels came first, so that one query mixes channels of
+            several places. For checkpoints that were trained so.
         norm: Builds the norm of the output from the number of channels.
 
     Shapes:
@@ -61,7 +61,7 @@ class NonLocalBlock(nn.Module):
 
     def _rows(self, x: Tensor) -> Tensor:
         """Queries, keys or values (B, 1, places, d) of a map."""
-        if self.layout == "released":
+        if self.layout == "interleaved":
             return x.permute(0, 2, 3, 4, 1).reshape(x.shape[0], 1, x.shape[1], -1).transpose(2, 3)
         return x.flatten(2).transpose(1, 2).unsqueeze(1)
 
@@ -73,7 +73,7 @@ class NonLocalBlock(nn.Module):
         )
         batch, _, time, height, width = x.shape
         columns = heard.transpose(2, 3)
-        if self.layout == "released":
+        if self.layout == "interleaved":
             volume = columns.reshape(batch, time, height, width, -1).permute(0, 4, 1, 2, 3)
         else:
             volume = columns.reshape(batch, -1, time, height, width)

@@ -102,7 +102,7 @@ class VideoRSTG(nn.Module):
         check_keywords("graph", graph or {}, known)
         options = {**GRAPH, **(graph or {})}
         options["scales"] = list(options["scales"])
-        names = [place_name(place) for place in places]
+        names = sorted(place_name(place) for place in places)
         if len(set(names)) < len(names):
             raise ValueError(f"places={list(places)} names a block twice: {', '.join(names)}")
         self.config: dict[str, Any] = {
@@ -123,7 +123,7 @@ class VideoRSTG(nn.Module):
         self.backbone = ResNet3D(temporal, non_local, non_local_layout, in_channels, width, frozen_stats)
         options = {**options, "scales": tuple(options["scales"])}
         self.graphs = nn.ModuleDict()
-        for name in sorted(names):
+        for name in names:
             channels = self.backbone.feature(name.split("_")[0]).channels
             self.graphs[name] = GraphBranch(RSTG(channels, output="map", **options), graph_norm)
         self.final: GraphBranch | None = None
