@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from rstg.models.zoo import create_model, name_of
+from rstg.models.zoo import MODELS, create_model, name_of
 
 FORMAT = "rstg-model-1"
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -59,14 +59,15 @@ def read_options(path: str | Path, name: str) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: if there is nothing at `path`.
-        ValueError: if the folder holds another network than `name`.
+        ValueError: if the folder holds another kind of network than `name`.
     """
     path = Path(path)
     if path.is_file():
         return {}
     config = _read_config(path)
-    if config.get("model") != name:
-        raise ValueError(f"{path} holds the model {config.get('model')!r}, not {name!r}")
+    saved = MODELS.get(str(config.get("model")))
+    if saved is None or saved.builder is not MODELS[name].builder:
+        raise ValueError(f"{path} holds the model {config.get('model')!r}, which is no {name!r}")
     return dict(config.get("options", {}))
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from rstg.errors import check_choice, nearest
 from rstg.graph import RSTG
-from rstg.interop.tf_layouts import Variable
+from rstg.interop.tf_layouts import Variable, state_of
 from rstg.interop.tf_variables import is_skipped, local_names, table_of
 from rstg.models.resnet3d import STAGES
 from rstg.models.syncmnist import SyncMNISTNet
@@ -186,9 +186,10 @@ def load_variables(module: nn.Module, variables: Mapping[str, ArrayLike]) -> Non
             f"the variables do not fit this {type(module).__name__} (is the config the checkpoint's own?):\n  "
             + "\n  ".join(problems)
         )
+    state = state_of(module)
     with torch.no_grad():
         for variable, tensors in loaded:
-            for place, tensor in zip(variable.places(module), tensors, strict=True):
+            for place, tensor in zip(variable.places(state), tensors, strict=True):
                 place.copy_(tensor)
 
 
@@ -201,8 +202,9 @@ def dump_variables(module: nn.Module, gradients: bool = False) -> dict[str, NDAr
             has left none.
     """
     out = {}
+    state = state_of(module)
     for name, variable in table_of(module).items():
         if gradients and not variable.trainable:
             continue
-        out[name] = variable.write(*variable.places(module, gradients)).detach().cpu().numpy().copy()
+        out[name] = variable.write(*variable.places(state, gradients)).detach().cpu().numpy().copy()
     return out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,9 +39,8 @@ class Variable:
         linear = len(self.shape) >= 2 and set(self.shape[:-2]) <= {1}
         return linear and shape[-2:] == self.shape[-2:] and set(shape[:-2]) <= {1}
 
-    def places(self, module: nn.Module, gradients: bool = False) -> list[Tensor]:
-        """Views of the tensors that hold this variable in `module`, or of their gradients."""
-        state = dict(module.named_parameters()) | dict(module.named_buffers())
+    def places(self, state: Mapping[str, Tensor], gradients: bool = False) -> list[Tensor]:
+        """Views of the tensors that hold this variable in a module's `state_of`, or of their gradients."""
         places = []
         for name, rows in self.targets:
             tensor = state[name]
@@ -49,6 +48,11 @@ class Variable:
                 tensor = torch.zeros_like(tensor) if tensor.grad is None else tensor.grad
             places.append(tensor if rows is None else tensor[rows])
         return places
+
+
+def state_of(module: nn.Module) -> dict[str, Tensor]:
+    """Return a module's parameters and buffers by name, themselves and not copies."""
+    return dict(module.named_parameters()) | dict(module.named_buffers())
 
 
 Table = dict[str, Variable]
