@@ -198,8 +198,8 @@ def test_network_equals_the_one_written_out(name):
     clip = torch.randint(0, 256, (2, 3, 4, 64, 64), dtype=torch.uint8)
     with torch.no_grad():
         expected = reference(variables, settings, clip)
-        assert expected.abs().max() > 0.5
-        torch.testing.assert_close(model(clip), expected, atol=5e-5, rtol=1e-5)
+        assert expected.abs().max() > 0.1
+        assert (model(clip) - expected).abs().max() < 2e-5 * expected.abs().max()
 
 
 def test_c2d_with_a_graph_gives_the_authors_numbers(oracle):

@@ -72,7 +72,7 @@ class VideoRSTG(nn.Module):
 
     Shapes:
         clip (B, in_channels, T, H, W), pixels 0..255, uint8 or floating point, T >= 2, H and W >= 32 (with a
-        graph in res4, res5 or at the end: >= 48) -> logits (B, num_classes).
+        graph in res4, res5 or at the end: >= 37) -> logits (B, num_classes).
 
     Raises:
         ValueError: for an unknown option (with the nearest valid name) or a clip that does not fit.
@@ -282,6 +282,17 @@ def pool(last: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c"]:
 
     Source: released code, which classifies every window and averages the logits; the classifier is linear.
     """
-    time, height, width = last.shape[2:]
-    window = (time, min(height, _WINDOW), min(width, _WINDOW))
-    return nn.functional.avg_pool3d(last, window, stride=1).mean((2, 3, 4))
+    height, width = last.shape[3:]
+    if max(height, width) <= _WINDOW:
+        return last.mean((2, 3, 4))
+    rows, columns = _share_of_windows(height, last), _share_of_windows(width, last)
+    return torch.einsum("bchw,h,w->bc", last.mean(2), rows, columns)
+
+
+def _share_of_windows(size: int, like: Tensor) -> Tensor:
+    """How much each place of an axis weighs in the mean over all windows: edges lie in fewer of them."""
+    window = min(size, _WINDOW)
+    windows = size - window + 1
+    place = torch.arange(size, device=like.device)
+    holding = torch.minimum(place + 1, size - place).clamp(max=min(windows, window))
+    return holding.to(like.dtype) / (windows * window)
