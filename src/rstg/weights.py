@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from rstg.models.zoo import create_model, name_of
+from rstg.models.zoo import MODELS, create_model, name_of
 
 FORMAT = "rstg-model-1"
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -41,17 +41,7 @@ def save(model: nn.Module, folder: str | Path, **facts: Any) -> Path:
     return folder
 
 
-def load(folder: str | Path) -> nn.Module:
-    """Load a network that `save` wrote, in eval mode, ready to use. Nothing of the files is executed.
-
-    Raises:
-        FileNotFoundError: if the folder or one of its two files is missing.
-        ValueError: if a file is of another kind, or the weights are another network's.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    folder = Path(folder)
+def _read_config(folder: Path) -> dict[str, Any]:
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"no {name} in {folder}: a model is a folder with {CONFIG} and {WEIGHTS}")
@@ -61,16 +51,71 @@ def load(folder: str | Path) -> nn.Module:
         raise ValueError(f"{folder / CONFIG} is not JSON: {error}") from error
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise ValueError(f"{folder / CONFIG} does not describe a model of rstg (format {FORMAT!r})")
+    return config
+
+
+def read_options(path: str | Path, name: str) -> dict[str, Any]:
+    """Return the options of the network saved at `path`; none are known for a file of weights alone.
+
+    Raises:
+        FileNotFoundError: if there is nothing at `path`.
+        ValueError: if the folder holds another kind of network than `name`.
+    """
+    path = Path(path)
+    if path.is_file():
+        return {}
+    config = _read_config(path)
+    saved = MODELS.get(str(config.get("model")))
+    if saved is None or saved.builder is not MODELS[name].builder:
+        raise ValueError(f"{path} holds the model {config.get('model')!r}, which is no {name!r}")
+    return dict(config.get("options", {}))
+
+
+def load_weights(model: nn.Module, path: str | Path) -> None:
+    """Fill a network from a safetensors file, or from the folder that holds it; every tensor must fit.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is no safetensors file, or names are missing, left over or of another shape.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = Path(path)
+    path = path / WEIGHTS if path.is_dir() else path
+    if not path.is_file():
+        raise FileNotFoundError(f"there are no weights {path}")
+    try:
+        state = load_file(str(path))
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a complete safetensors file: {error}") from error
+    own = model.state_dict()
+    problems = [f"missing: {name}" for name in own if name not in state]
+    problems += [f"unexpected: {name}" for name in state if name not in own]
+    shapes = {name: (tuple(state[name].shape), tuple(own[name].shape)) for name in own if name in state}
+    problems += [
+        f"shape of {name}: {given}, expected {ours}" for name, (given, ours) in shapes.items() if given != ours
+    ]
+    if problems:
+        more = f" and {len(problems) - 8} more" if len(problems) > 8 else ""
+        classes = any(name.startswith("classifier.") for name, (given, ours) in shapes.items() if given != ours)
+        hint = "; to train on other classes, load it as it was saved, then call reset_classifier" if classes else ""
+        raise ValueError(f"{path} holds another network's weights: {', '.join(problems[:8])}{more}{hint}")
+    model.load_state_dict(state, strict=True)
+
+
+def load(folder: str | Path) -> nn.Module:
+    """Load a network that `save` wrote, in eval mode, ready to use. Nothing of the files is executed.
+
+    Raises:
+        FileNotFoundError: if the folder or one of its two files is missing.
+        ValueError: if a file is of another kind, or the weights are another network's.
+    """
+    folder = Path(folder)
+    config = _read_config(folder)
     try:
         model = create_model(config["model"], **config["options"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{folder / CONFIG}: {error}") from error
-    try:
-        state = load_file(str(folder / WEIGHTS))
-    except SafetensorError as error:
-        raise ValueError(f"{folder / WEIGHTS} is not a complete safetensors file: {error}") from error
-    try:
-        model.load_state_dict(state, strict=True)
-    except RuntimeError as error:
-        raise ValueError(f"{folder / WEIGHTS} holds another network's weights: {error}") from error
+    load_weights(model, folder)
     return model.eval()

@@ -12,6 +12,7 @@ from rstg import __version__
 from rstg.errors import nearest
 
 COMMANDS = {
+    "models": "list the networks: parameters, cost of a clip, row of the paper",
     "train": "train a network from a YAML configuration; resumable",
     "test": "test a trained network: top-1 and top-5 with intervals, metrics.json, confusion matrix",
     "demo": "train a small RSTG on three digits from scratch, test it, write a report",

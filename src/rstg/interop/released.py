@@ -12,8 +12,11 @@ from torch import Tensor, nn
 
 from rstg.errors import check_choice, nearest
 from rstg.graph import RSTG
-from rstg.interop.tf_variables import Variable, is_skipped, local_names, table_of
+from rstg.interop.tf_layouts import Variable, state_of
+from rstg.interop.tf_variables import is_skipped, local_names, table_of
+from rstg.models.resnet3d import STAGES
 from rstg.models.syncmnist import SyncMNISTNet
+from rstg.models.video_rstg import VideoRSTG
 
 # The released schedule runs no time stage from a fourth iteration on.
 _RELEASED_TIME_STAGES = 3
@@ -21,6 +24,8 @@ _RELEASED_TIME_STAGES = 3
 _RELEASED_HEADS = 8
 _ATTENTION = {"dot": "dot", "simple": "additive"}
 _NORM = {"none": "none", "LN": "layer_clip"}
+_BACKBONE = {"c2d": "c2d", "i3d": "i3d", "non-local": "i3d"}
+_COMBINATION = {"plus": "add", "serial": "alone"}
 
 
 def _setting(config: Mapping[str, Any], key: str) -> Any:
@@ -79,24 +84,74 @@ def graph_from_config(
     return RSTG(channels, output=output, project_in=project[0], project_out=project[1], **_graph_options(config))
 
 
-def model_from_config(config: Mapping[str, Any]) -> nn.Module:
+def model_from_config(config: Mapping[str, Any], non_local_layout: str = "positions") -> nn.Module:
     """Build the network that the authors' settings describe.
 
     Args:
-        config: The authors' YAML settings; backbone_model "simple_c2d" is the SyncMNIST network.
+        config: The authors' YAML settings. backbone_model is "simple_c2d" (the SyncMNIST network), "c2d", "i3d" or
+            "non-local"; place_graph and place_nonlocal name stages, as in "res3-res4" or "none"; a graph at
+            "final" is added to the pooled feature or stands alone, by comb_type.
+        non_local_layout: As in NonLocalBlock; "interleaved" for checkpoints of the code's first public version.
 
     Raises:
-        ValueError: for a missing setting or a backbone that is not available.
+        ValueError: for a missing setting, or a value or combination that the release does not have.
     """
-    check_choice("backbone_model", _setting(config, "backbone_model"), ("simple_c2d",))
-    filters = int(_setting(config, "num_filters"))
-    return SyncMNISTNet(
-        num_classes=int(_setting(config, "num_classes")),
-        channels=(filters,) * 3,
-        graph=_graph_options(config),
-        in_channels=int(config.get("num_chan", 1)),
-        dropout=float(config.get("classification_dropout", 0.0)),
+    backbone = _setting(config, "backbone_model")
+    check_choice("backbone_model", backbone, ("simple_c2d", *_BACKBONE))
+    classes, dropout = int(_setting(config, "num_classes")), float(config.get("classification_dropout", 0.0))
+    if backbone == "simple_c2d":
+        filters = int(_setting(config, "num_filters"))
+        return SyncMNISTNet(
+            num_classes=classes,
+            channels=(filters,) * 3,
+            graph=_graph_options(config),
+            in_channels=int(config.get("num_chan", 1)),
+            dropout=dropout,
+        )
+    graphs = _places(config, "place_graph", (*STAGES, "final"))
+    non_local = _non_local_stages(config, graphs)
+    for stage in STAGES:
+        if stage in graphs and stage in non_local:
+            raise ValueError(
+                f"place_graph and place_nonlocal both name {stage}: the release puts one of them in a stage"
+            )
+    if graphs:
+        # Their C2D takes the norm after the graph from use_norm, the others from final_norm.
+        key = "use_norm" if backbone == "c2d" else "final_norm"
+        check_choice(key, _setting(config, key), ("LN",))
+    combination = _setting(config, "comb_type") if "final" in graphs else "plus"
+    check_choice("comb_type", combination, _COMBINATION)
+    return VideoRSTG(
+        num_classes=classes,
+        temporal=_BACKBONE[backbone],
+        places=[place for place in graphs if place != "final"],
+        final=_COMBINATION[combination] if "final" in graphs else "none",
+        graph=_graph_options(config) if graphs else None,
+        graph_norm="layer_clip",
+        non_local=non_local,
+        non_local_layout=non_local_layout,
+        dropout=dropout,
+        in_channels=int(config.get("num_chan", 3)),
     )
+
+
+def _places(config: Mapping[str, Any], key: str, known: tuple[str, ...]) -> list[str]:
+    value = str(config.get(key, "none"))
+    places = [] if value.lower() == "none" else value.split("-")
+    for place in places:
+        check_choice(key, place, known)
+    return places
+
+
+def _non_local_stages(config: Mapping[str, Any], graphs: list[str]) -> list[str]:
+    stages = _places(config, "place_nonlocal", STAGES)
+    backbone = _setting(config, "backbone_model")
+    if backbone == "c2d" and stages:
+        raise ValueError("the released C2D has no non-local blocks: set place_nonlocal to none")
+    if backbone == "non-local" and not graphs:
+        # Their Non-Local network has its blocks in these stages whatever place_nonlocal says.
+        stages = [stage for stage in STAGES if stage in (*stages, "res3", "res4")]
+    return stages
 
 
 def load_variables(module: nn.Module, variables: Mapping[str, ArrayLike]) -> None:
@@ -105,8 +160,8 @@ def load_variables(module: nn.Module, variables: Mapping[str, ArrayLike]) -> Non
     Args:
         module: From graph_from_config or model_from_config.
         variables: {TensorFlow name: array}. Names may carry any scope before the graph's own
-            (`tower/whole_graph_model_final/...`). Optimizer slots, global_step, resize filters and position
-            maps are skipped: they are not weights.
+            (`tower/whole_graph_model_final/...`), and a network's any before `resnet_i3d` or `resnet_c2d`.
+            Optimizer slots, global_step, resize filters and position maps are skipped: they are not weights.
 
     Raises:
         ValueError: if a variable is missing, unexpected or of another shape; the message lists them, and
@@ -131,9 +186,10 @@ def load_variables(module: nn.Module, variables: Mapping[str, ArrayLike]) -> Non
             f"the variables do not fit this {type(module).__name__} (is the config the checkpoint's own?):\n  "
             + "\n  ".join(problems)
         )
+    state = state_of(module)
     with torch.no_grad():
         for variable, tensors in loaded:
-            for place, tensor in zip(variable.places(module), tensors, strict=True):
+            for place, tensor in zip(variable.places(state), tensors, strict=True):
                 place.copy_(tensor)
 
 
@@ -146,8 +202,9 @@ def dump_variables(module: nn.Module, gradients: bool = False) -> dict[str, NDAr
             has left none.
     """
     out = {}
+    state = state_of(module)
     for name, variable in table_of(module).items():
         if gradients and not variable.trainable:
             continue
-        out[name] = variable.write(*variable.places(module, gradients)).detach().cpu().numpy().copy()
+        out[name] = variable.write(*variable.places(state, gradients)).detach().cpu().numpy().copy()
     return out

@@ -1,67 +1,28 @@
-"""Which TensorFlow variable of the authors' release holds which parameter of ours, and in what layout."""
+"""Which TensorFlow variable of the authors' release holds which parameter of ours."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from rstg.graph import RSTG
-from rstg.graph.space import Gather
+from rstg.interop.tf_graph import graph_table
+from rstg.interop.tf_layouts import LSTM, OPAQUE_LSTM, Table, batch_norm, conv, linear, unpack_cudnn_lstm, vector
+from rstg.models.nonlocal_block import NonLocalBlock
+from rstg.models.resnet3d import STAGES, Bottleneck, ResNet3D, place_name
 from rstg.models.syncmnist import SyncMNISTNet
+from rstg.models.video_rstg import VideoRSTG
 
-_LSTM = "cudnn_lstm/rnn/multi_rnn_cell/cell_0/cudnn_compatible_lstm_cell"
-_OPAQUE = "cudnn_lstm/opaque_kernel"
 _SKIPPED = re.compile(
     r"(^|/)(resize_filters[^/]*|positional_emb|global_step|opaque_kernel|beta[12]_power)$"
     r"|/(Momentum|Adam(_1)?|RMSProp(_1)?|ExponentialMovingAverage)$"
 )
-
-
-@dataclass(frozen=True)
-class Variable:
-    """One TensorFlow variable and the parameters or buffers of ours that hold it.
-
-    Attributes:
-        targets: Where it goes: name of ours, and which rows of it (None: all).
-        shape: Shape in TensorFlow; a linear kernel may come with more or fewer leading ones.
-        read: From the TensorFlow array to our tensors, in the order of `targets`.
-        write: The way back. For gradients too: where two of our parameters hold one variable, both have
-            its gradient, so that `write` must not add them; it takes the first.
-        trainable: Whether it has a gradient.
-    """
-
-    targets: tuple[tuple[str, slice | None], ...]
-    shape: tuple[int, ...]
-    read: Callable[[Tensor], tuple[Tensor, ...]]
-    write: Callable[..., Tensor]
-    trainable: bool = True
-
-    def fits(self, shape: tuple[int, ...]) -> bool:
-        """Whether an array of that shape is this variable."""
-        if shape == self.shape:
-            return True
-        linear = len(self.shape) >= 2 and set(self.shape[:-2]) <= {1}
-        return linear and shape[-2:] == self.shape[-2:] and set(shape[:-2]) <= {1}
-
-    def places(self, module: nn.Module, gradients: bool = False) -> list[Tensor]:
-        """Views of the tensors that hold this variable in `module`, or of their gradients."""
-        state = dict(module.named_parameters()) | dict(module.named_buffers())
-        places = []
-        for name, rows in self.targets:
-            tensor = state[name]
-            if gradients:
-                tensor = torch.zeros_like(tensor) if tensor.grad is None else tensor.grad
-            places.append(tensor if rows is None else tensor[rows])
-        return places
-
-
-Table = dict[str, Variable]
+_HEAD = re.compile(r"(^|/)attention_head(\d+)/")
+_GRAPH = "whole_graph_model_"
 
 
 def is_skipped(name: str) -> bool:
@@ -76,32 +37,39 @@ def table_of(module: nn.Module) -> Table:
         ValueError: if the release has no such module.
     """
     if isinstance(module, RSTG):
-        return _graph_table(module, "")
+        return graph_table(module, "")
     if isinstance(module, SyncMNISTNet) and isinstance(module.graph, RSTG):
         return _syncmnist_table(module)
+    if isinstance(module, VideoRSTG):
+        return _video_table(module)
     raise ValueError(f"the authors released no weights for a {type(module).__name__}")
 
 
+def _local_name(name: str, scoped: bool) -> str:
+    if not scoped:
+        name = re.sub(rf"^.*?{_GRAPH}[^/]*/", "", name)
+    return re.sub(r"^(.*/)?resnet_(i3d|c2d)/|^tower/", "", name)
+
+
 def local_names(variables: Mapping[str, Any], table: Table) -> dict[str, Any]:
-    """Return the variables under the names of `table`: without scopes, and with cuDNN's blobs unpacked."""
+    """Return the variables under the names of `table`: without outer scopes, and with cuDNN's blobs unpacked."""
+    scoped = any("/" in name and name.split("/")[0] == "backbone" for name in table)
     arrays: dict[str, Any] = {}
     for full, value in variables.items():
         name = full.split(":")[0]
-        if is_skipped(name) and not name.endswith(_OPAQUE):
+        if is_skipped(name) and not name.endswith(OPAQUE_LSTM):
             continue
-        name = re.sub(r"^.*?whole_graph_model_[^/]*/", "", name)
-        name = re.sub(r"^tower/", "", name)
+        name = _local_name(name, scoped)
         if name in arrays:
             raise ValueError(f"two variables are both {name!r} once their scopes are dropped: load one graph at a time")
         arrays[name] = value
-    heads = {int(found) for name in arrays for found in re.findall(r"^attention_head(\d+)/", name)}
+    heads = {int(found[2]) for name in arrays if (found := _HEAD.search(name))}
     if heads and min(heads) == 1:
         arrays = {
-            re.sub(r"^attention_head(\d+)/", lambda m: f"attention_head{int(m[1]) - 1}/", name): value
-            for name, value in arrays.items()
+            _HEAD.sub(lambda m: f"{m[1]}attention_head{int(m[2]) - 1}/", name): value for name, value in arrays.items()
         }
-    for name in [name for name in arrays if name.endswith(_OPAQUE)]:
-        place = name.removesuffix(_OPAQUE) + _LSTM
+    for name in [name for name in arrays if name.endswith(OPAQUE_LSTM)]:
+        place = name.removesuffix(OPAQUE_LSTM) + LSTM
         blob = arrays.pop(name)
         if f"{place}/kernel" not in arrays and f"{place}/kernel" in table:
             width = table[f"{place}/kernel"].shape[1] // 4
@@ -109,149 +77,60 @@ def local_names(variables: Mapping[str, Any], table: Table) -> dict[str, Any]:
     return arrays
 
 
-def unpack_cudnn_lstm(blob: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Unpack cuDNN's flat LSTM weights into the kernel and bias of TensorFlow's own cell.
-
-    Args:
-        blob: W_i W_f W_c W_o [hidden, input], R_i R_f R_c R_o [hidden, hidden], then 8 biases.
-        width: Width of inputs and hidden state.
-
-    Raises:
-        ValueError: if the blob is not of that width.
-    """
-    expected = 8 * width * width + 8 * width
-    if blob.size != expected:
-        raise ValueError(f"opaque_kernel holds {blob.size} numbers; an LSTM of width {width} has {expected}")
-    matrices = blob[: 8 * width * width].reshape(2, 4, width, width)
-    biases = blob[8 * width * width :].reshape(2, 4, width).sum(0)
-    gates = (0, 2, 1, 3)  # cuDNN's i, f, c, o in TensorFlow's order i, c, f, o
-    rows = np.concatenate([np.concatenate([part[g] for g in gates]) for part in matrices], axis=1)
-    return rows.T, np.concatenate([biases[g] for g in gates])
-
-
-def _vector(table: Table, tf: str, target: str, size: int, rows: slice | None = None, trainable: bool = True) -> None:
-    table[tf] = Variable(((target, rows),), (size,), lambda a: (a,), lambda a: a, trainable)
-
-
-def _linear(table: Table, tf: str, ours: str, linear: nn.Module, leading: int, rows: slice | None = None) -> None:
-    assert isinstance(linear, nn.Linear)
-    width = linear.out_features if rows is None else rows.stop - rows.start
-    shape = (1,) * leading + (linear.in_features, width)
-    table[f"{tf}/kernel"] = Variable(
-        ((f"{ours}.weight", rows),),
-        shape,
-        lambda a: (a.reshape(a.shape[-2:]).T,),
-        lambda a: a.T.reshape(shape),
-    )
-    _vector(table, f"{tf}/bias", f"{ours}.bias", width, rows)
-
-
-def _layer_norm(table: Table, tf: str, ours: str, norm: nn.Module) -> None:
-    if not isinstance(norm, nn.Identity):
-        size = norm.get_parameter("weight").shape[0]
-        _vector(table, f"{tf}/gamma", f"{ours}.weight", size)
-        _vector(table, f"{tf}/beta", f"{ours}.bias", size)
-
-
-def _swap_gates(rows: Tensor) -> Tensor:
-    """Turn TensorFlow's gates i, c, f, o into torch's i, f, c, o, or back."""
-    i, second, third, o = rows.chunk(4)
-    return torch.cat([i, third, second, o])
-
-
-def _lstm(table: Table, place: str, ours: str, width: int) -> None:
-    def read(kernel: Tensor) -> tuple[Tensor, Tensor]:
-        rows = _swap_gates(kernel.T)
-        return rows[:, :width], rows[:, width:]
-
-    def write(inputs: Tensor, hidden: Tensor) -> Tensor:
-        return _swap_gates(torch.cat([inputs, hidden], dim=1)).T
-
-    kernels = ((f"{ours}.rnn.weight_ih_l0", None), (f"{ours}.rnn.weight_hh_l0", None))
-    table[f"{place}{_LSTM}/kernel"] = Variable(kernels, (2 * width, 4 * width), read, write)
-    # Torch's cell has two biases, of which only the sum matters: the variable goes into the first.
-    biases = ((f"{ours}.rnn.bias_ih_l0", None), (f"{ours}.rnn.bias_hh_l0", None))
-    table[f"{place}{_LSTM}/bias"] = Variable(
-        biases,
-        (4 * width,),
-        lambda bias: (_swap_gates(bias), torch.zeros_like(bias)),
-        lambda inputs, hidden: _swap_gates(inputs),
-    )
-
-
-def _graph_table(graph: RSTG, prefix: str) -> Table:
-    table: Table = {}
-    create = graph.create_nodes
-    if isinstance(create.project, nn.Linear):
-        _linear(table, "project_i3d", f"{prefix}create_nodes.project", create.project, 0)
-    norm = f"{prefix}create_nodes.norm"
-    if graph.input_norm == "batch":
-        _vector(table, "batch_normalization/gamma", f"{norm}.weight", graph.dim)
-        _vector(table, "batch_normalization/beta", f"{norm}.bias", graph.dim)
-        _vector(table, "batch_normalization/moving_mean", f"{norm}.running_mean", graph.dim, trainable=False)
-        _vector(table, "batch_normalization/moving_variance", f"{norm}.running_var", graph.dim, trainable=False)
-    else:
-        _layer_norm(table, "before_graf_ln", norm, create.norm)
-    if graph.inner_time_stages:
-        _lstm(table, "", f"{prefix}time", graph.dim)
-    _lstm(table, "time_update_extern/", f"{prefix}final_time", graph.dim)
-    _space_table(table, graph, f"{prefix}space")
-    if isinstance(graph.project_out, nn.Linear):
-        _linear(table, "project_back_to_i3d", f"{prefix}project_out", graph.project_out, 0)
+def _syncmnist_table(model: SyncMNISTNet) -> Table:
+    assert isinstance(model.graph, RSTG)
+    table = graph_table(model.graph, "graph.")
+    for index, layer in enumerate(model.cnn.layers):
+        assert isinstance(layer, nn.Sequential)
+        conv(table, f"conv{index}/conv2d", f"cnn.layers.{index}.0", layer[0])
+    linear(table, "pred", "classifier", model.classifier, 3)
     return table
 
 
-def _space_table(table: Table, graph: RSTG, ours: str) -> None:
-    send, update = graph.space.send, graph.space.update
-    _linear(table, "send_messages_mlp/send_conv1", f"{ours}.send.first", send.first, 2)
-    _linear(table, "send_messages_mlp/send_conv2", f"{ours}.send.second", send.second, 2)
-    _layer_norm(table, "send_messages_mlp/message_ln", f"{ours}.send.norm", send.norm)
-    _gather_table(table, graph.space.gather, f"{ours}.gather", send.second.out_features)
-    per_scale = len(update.mlps) > 1
-    folder = "update_node_mlp_" if per_scale else "update_node_mlp"
-    for scale, mlp in enumerate(update.mlps):
-        assert isinstance(mlp, nn.Sequential)
-        for layer in range(len(mlp) // 2):
-            name = f"{folder}/update_conv{layer + 1}" + (f"_type{scale + 1}" if per_scale else "")
-            _linear(table, name, f"{ours}.update.mlps.{scale}.{2 * layer}", mlp[2 * layer], 1)
-    _layer_norm(table, f"{folder}/update_ln", f"{ours}.update.norm", update.norm)
+def _video_table(model: VideoRSTG) -> Table:
+    table = _backbone_table(model.backbone)
+    c2d = model.backbone.temporal == "c2d"
+    branches = [("backbone/", place, model.branch(place), f"graphs.{place}") for place in model.graphs]
+    if model.final is not None:
+        branches.append(("", "final", model.final, "final"))
+    for scope, place, branch, ours in branches:
+        stage = place.split("_")[0]
+        if stage != "final" and place != place_name(stage):
+            raise ValueError(
+                f"the authors released no network with a graph after {place}, only after {place_name(stage)}"
+            )
+        assert isinstance(branch.graph, RSTG)
+        inside = graph_table(branch.graph, f"{ours}.graph.")
+        # Their C2D names the norm without the place, so that it can have only one graph in the stages.
+        norm = f"{scope}after_graph_ln" if c2d else f"{scope}{stage}_after_graph_ln"
+        if f"{norm}/beta" in table:
+            raise ValueError(f"the authors' C2D has at most one graph in its stages, not {', '.join(model.graphs)}")
+        table |= {f"{scope}{_GRAPH}{stage}/{name}": variable for name, variable in inside.items()}
+        width = branch.norm.scale.shape[0]
+        vector(table, f"{norm}/beta", f"{ours}.norm.bias", width)
+        vector(table, f"{norm}_scale", f"{ours}.norm.scale", width)
+    linear(table, "pred", "classifier", model.classifier, 3)
+    return table
 
 
-def _gather_table(table: Table, gather: Gather, ours: str, message_dim: int) -> None:
-    attention = gather.attention
-    query, key = f"{ours}.attention.query", f"{ours}.attention.key"
-    if attention.kind == "multihead":
-        assert gather.project is not None
-        width, part = attention.query.out_features // attention.heads, message_dim // attention.heads
-        for h, project in enumerate(gather.project):
-            rows = slice(h * width, (h + 1) * width)
-            scope = f"attention_head{h}"
-            _linear(table, f"{scope}/dot_product_attn/att_conv1", query, attention.query, 1, rows)
-            _linear(table, f"{scope}/dot_product_attn/att_conv2", key, attention.key, 1, rows)
-            bias = slice(h * part, (h + 1) * part)
-            _vector(table, f"{scope}/dot_product_attn/att_bias/biases", f"{ours}.bias", part, bias)
-            _linear(table, f"{scope}/messages_proj", f"{ours}.project.{h}", project, 2)
-        return
-    scope = "my_attn" if attention.kind == "additive" else "dot_product_attn"
-    _linear(table, f"{scope}/att_conv1", query, attention.query, 1)
-    _linear(table, f"{scope}/att_conv2", key, attention.key, 1)
-    _vector(table, f"{scope}/att_bias/biases", f"{ours}.bias", message_dim)
-    _layer_norm(table, f"{scope}/att_ln", f"{ours}.norm", gather.norm)
-
-
-def _syncmnist_table(model: SyncMNISTNet) -> Table:
-    assert isinstance(model.graph, RSTG)
-    table = _graph_table(model.graph, "graph.")
-    for index, layer in enumerate(model.cnn.layers):
-        assert isinstance(layer, nn.Sequential) and isinstance(layer[0], nn.Conv2d)
-        conv, name = layer[0], f"cnn.layers.{index}.0"
-        size, inner, outer = conv.kernel_size, conv.in_channels, conv.out_channels
-        table[f"conv{index}/conv2d/kernel"] = Variable(
-            ((f"{name}.weight", None),),
-            (*size, inner, outer),
-            lambda a: (a.permute(3, 2, 0, 1),),
-            lambda a: a.permute(2, 3, 1, 0),
-        )
-        _vector(table, f"conv{index}/conv2d/bias", f"{name}.bias", outer)
-    _linear(table, "pred", "classifier", model.classifier, 3)
+def _backbone_table(backbone: ResNet3D) -> Table:
+    table: Table = {}
+    conv(table, "backbone/conv1", "backbone.conv1", backbone.conv1)
+    batch_norm(table, "backbone/res_conv1_bn", "backbone.bn1", backbone.bn1)
+    for stage in STAGES:
+        for index, block in enumerate(backbone.blocks(stage)):
+            assert isinstance(block, Bottleneck)
+            tf, ours = f"backbone/{stage}_{index}_branch", f"backbone.{stage}.{index}"
+            for number, letter in ((1, "a"), (2, "b"), (3, "c")):
+                conv(table, f"{tf}2{letter}", f"{ours}.conv{number}", block.get_submodule(f"conv{number}"))
+                batch_norm(table, f"{tf}2{letter}_bn", f"{ours}.bn{number}", block.get_submodule(f"bn{number}"))
+            if block.downsample is not None:
+                conv(table, f"{tf}1", f"{ours}.downsample.0", block.downsample[0])
+                batch_norm(table, f"{tf}1_bn", f"{ours}.downsample.1", block.downsample[1])
+    for place, block in backbone.non_local.items():
+        assert isinstance(block, NonLocalBlock)
+        tf, ours = f"backbone/nonlocal_conv{place.removeprefix('res')}", f"backbone.non_local.{place}"
+        for part in ("theta", "phi", "g", "out"):
+            conv(table, f"{tf}_{part}", f"{ours}.{part}", block.get_submodule(part))
+        batch_norm(table, f"{tf}_bn", f"{ours}.norm", block.norm)
     return table

@@ -76,6 +76,12 @@ class SyncMNISTNet(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(self.graph.out_channels, num_classes)
 
+    def reset_classifier(self, num_classes: int) -> None:
+        """Put a new classifier with random weights in place of the old one, to train on other classes."""
+        old = self.classifier.weight
+        self.classifier = nn.Linear(self.graph.out_channels, num_classes).to(old.device, old.dtype)
+        self.num_classes = self.config["num_classes"] = num_classes
+
     def features(self, clip: Num[Tensor, "b c t h w"]) -> Float[Tensor, "b d t y x"]:
         """Run the CNN on every frame of every clip at once; return the feature volume."""
         if clip.ndim != 5 or clip.shape[1] != self.cnn.in_channels:
