@@ -87,7 +87,7 @@ def insert(
     *,
     example: Tensor | tuple[Any, ...] | None = None,
     frames: int | None = None,
-    layout: str = "auto",
+    layout: str | Layout = "auto",
     grid: tuple[int, ...] | None = None,
 ) -> nn.Module:
     """Put graph blocks into a network, each after a module of it, without changing what it computes yet.
@@ -106,7 +106,7 @@ def insert(
             of 16 frames of 224x224, or of `frames` images of 224x224, are followed through the network,
             which costs next to nothing.
         frames: For a network of single images: its batch holds clips of this many frames, clip after clip.
-        layout: "channels_first", "channels_last", "tokens" or "auto" (see rstg.models.layouts).
+        layout: "channels_first", "channels_last", "tokens", "auto" or a rstg.models.layouts.Layout.
         grid: Tokens only: their (T, H, W), or (H, W) with `frames`, where the output does not tell it.
 
     Returns:
@@ -118,7 +118,8 @@ def insert(
 
     Source: paper, section 4.2, puts the block into a ResNet; places, layouts and the rest are this package's.
     """
-    check_choice("layout", layout, ("auto", *AXES))
+    if not isinstance(layout, Layout):
+        check_choice("layout", layout, ("auto", *AXES))
     if frames is not None and frames < 1:
         raise ValueError(f"frames={frames}: a clip has at least one")
     _check_network(network)
@@ -217,7 +218,11 @@ def _check_places(network: nn.Module, blocks: Mapping[str, Any], modules: Mappin
 
 
 def _look(
-    path: Sequence[nn.Module], outputs: Sequence[Any], axes: str, frames: int | None, grid: tuple[int, ...] | None
+    path: Sequence[nn.Module],
+    outputs: Sequence[Any],
+    axes: str | Layout,
+    frames: int | None,
+    grid: tuple[int, ...] | None,
 ) -> tuple[Layout, Tensor]:
     """Return the layout of what the last module of `path` returned, and its shape as a feature volume."""
     if not outputs:
@@ -234,7 +239,8 @@ def _volumes(look: Callable[[str], tuple[Layout, Tensor]], modules: Mapping[str,
     """Name the modules that give feature volumes, each outermost of its kind, as a hint."""
     found: list[str] = []
     for name in sorted(modules, key=lambda name: name.count(".")):
-        if not any(name.startswith(f"{outer}.") for outer in found):
+        # Deeper names are the insides of blocks, whose four axes may be heads and tokens.
+        if name.count(".") <= 2 and not any(name.startswith(f"{outer}.") for outer in found):
             with suppress(ValueError):
                 if min(look(name)[1].shape[-2:]) > 1:
                     found.append(name)

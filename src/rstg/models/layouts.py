@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -26,7 +27,8 @@ class Layout:
         tokens            (B, L + T*H*W, C), as MViT                  (B*T, L + H*W, C), as ViT
 
     If the module returns a tuple or a list, its first entry is meant and the others are passed on. The L
-    leading tokens (class token, registers) are passed on too, and neither seen nor changed by the graph.
+    leading tokens (class token, registers) are passed on too, and neither seen nor changed by the graph. For
+    any other layout, subclass this with `to_volume` and `add` of its own.
 
     Args:
         axes: One of the rows above.
@@ -130,12 +132,12 @@ def describe(output: Any) -> str:
 
 
 def find_layout(
-    path: Sequence[nn.Module], output: Any, axes: str, frames: int | None, grid: tuple[int, ...] | None
+    path: Sequence[nn.Module], output: Any, axes: str | Layout, frames: int | None, grid: tuple[int, ...] | None
 ) -> Layout:
     """Choose the layout of a module's output.
 
     With axes="auto": tokens where there is a grid (given or returned), channels_last inside torchvision's
-    Swin and Swin3D and where timm says output_fmt="NHWC", channels_first elsewhere.
+    Swin and Swin3D and where timm says output_fmt="NHWC", channels_first elsewhere. A Layout is taken as it is.
 
     Args:
         path: The network, the modules inside it that lead to the place, and the module itself.
@@ -145,6 +147,9 @@ def find_layout(
     Raises:
         ValueError: where the output is no feature volume; the message says what it is.
     """
+    if isinstance(axes, Layout):
+        axes.to_volume(output)
+        return copy(axes)
     features = features_of(output)
     if features is None or not features.is_floating_point() or features.ndim not in (3, 4, 5):
         raise ValueError(f"{describe(output)}, not a feature volume")
