@@ -275,7 +275,9 @@ def test_a_state_holds_all_blocks_or_none():
 def test_blocks_follow_the_networks_type_and_mode():
     network = stack(1).double().train()
     network[2].eval()
-    rstg.insert(network, {"0": SMALL})
+    state = copy.deepcopy(network.state_dict())
+    rstg.insert(network, {"0": SMALL}, example=torch.randn(CLIP, dtype=torch.float64))
+    assert all(torch.equal(network.state_dict()[key], value) for key, value in state.items())
     assert {p.dtype for p in network.parameters()} == {torch.float64}
     assert network.rstg_blocks.training and network[0].training and not network[2].training
     assert network(torch.randn(CLIP, dtype=torch.float64)).dtype == torch.float64
@@ -285,6 +287,12 @@ def resnet18() -> nn.Module:
     return torchvision.models.resnet18()
 
 
+def with_a_name_taken() -> nn.Module:
+    network = resnet18()
+    network.rstg_blocks = nn.Identity()
+    return network
+
+
 IMAGE = torch.zeros(4, 3, 64, 64)
 
 
@@ -292,6 +300,7 @@ IMAGE = torch.zeros(4, 3, 64, 64)
     ("builder", "blocks", "options", "message"),
     [
         (resnet18, {"layer5": SMALL}, {"frames": 2}, "no module 'layer5'; did you mean 'layer4' or 'layer3' or"),
+        (lambda: nn.Conv3d(3, 4, 1), {}, {}, "no place is given"),
         (resnet18, {"": SMALL}, {"frames": 2}, "no module ''"),
         (resnet18, {"fc": SMALL}, {"frames": 2}, r"'fc' gives a tensor of shape \(2, 1000\), not a .* from 'conv1', "),
         (resnet18, {"avgpool": SMALL}, {"frames": 2}, "a map of 1x1 is smaller than the grid"),
@@ -317,6 +326,7 @@ IMAGE = torch.zeros(4, 3, 64, 64)
         ),
         (small_tokens, {"blocks.0": SMALL}, {**COMPILED["tokens"][3], "grid": (9, 9, 9)}, r"grid=\(9, 9, 9\) does not"),
         (small_tokens, {"blocks.0": SMALL}, {}, "does not run on 16 frames of 224x224; hand in .* as example="),
+        (with_a_name_taken, {"layer2": SMALL}, {"frames": 2}, "has a 'rstg_blocks' of its own"),
         (lambda: nn.DataParallel(resnet18()), {"module.layer1": SMALL}, {}, "before DataParallel wraps it"),
         (lambda: torch.compile(resnet18()), {"_orig_mod.layer1": SMALL}, {}, "insert first, then compile"),
     ],

@@ -205,7 +205,10 @@ def _check_network(network: nn.Module) -> None:
 
 
 def _check_places(network: nn.Module, blocks: Mapping[str, Any], modules: Mapping[str, nn.Module]) -> None:
+    if not blocks:
+        raise ValueError("no place is given: name a module of the network, as in {'layer3': {'dim': 64}}")
     taken = {id(modules[place]): place for place in inserted(network)}
+    keys = {_key(place) for place in taken.values()}
     for place in blocks:
         if place not in modules:
             raise ValueError(
@@ -214,7 +217,10 @@ def _check_places(network: nn.Module, blocks: Mapping[str, Any], modules: Mappin
             )
         if id(modules[place]) in taken:
             raise ValueError(f"a block is inserted at {taken[id(modules[place])]!r} already; remove it first")
+        if _key(place) in keys:
+            raise ValueError(f"{place!r} would share the name {_key(place)!r} with another place's block")
         taken[id(modules[place])] = place
+        keys.add(_key(place))
 
 
 def _look(
