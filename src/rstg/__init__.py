@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rstg.graph import RSTG, GraphAttention, GraphState, HomogeneousGraph
+    from rstg.models.insert import insert
     from rstg.models.zoo import create_model, list_models
     from rstg.weights import load, save
 
@@ -22,6 +23,7 @@ _PUBLIC = {
     "GraphState": "rstg.graph",
     "HomogeneousGraph": "rstg.graph",
     "create_model": "rstg.models.zoo",
+    "insert": "rstg.models.insert",
     "list_models": "rstg.models.zoo",
     "load": "rstg.weights",
     "save": "rstg.weights",
@@ -34,6 +36,7 @@ __all__ = [
     "HomogeneousGraph",
     "__version__",
     "create_model",
+    "insert",
     "list_models",
     "load",
     "save",

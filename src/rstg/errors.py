@@ -6,10 +6,10 @@ import difflib
 from collections.abc import Iterable
 
 
-def nearest(word: str, choices: Iterable[str]) -> str:
-    """Return "; did you mean 'x'?" for the choice most like `word`, or "" if none is near."""
-    found = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)
-    return f"; did you mean {found[0]!r}?" if found else ""
+def nearest(word: str, choices: Iterable[str], count: int = 1) -> str:
+    """Return "; did you mean 'x'?" for the choice (or `count` choices) most like `word`, or "" if none is near."""
+    found = difflib.get_close_matches(word, list(choices), n=count, cutoff=0.5)
+    return f"; did you mean {' or '.join(repr(choice) for choice in found)}?" if found else ""
 
 
 def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
