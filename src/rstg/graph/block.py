@@ -51,6 +51,7 @@ class RSTG(GraphBlock):
             the whole clip before the graph, over a frame inside it; looks into the future).
         input_norm: Norm of the nodes before the graph, if it is not `norm` (SyncMNIST: "batch").
         cell: Recurrent cell, "lstm" or "gru".
+        time_residual: Add what a time stage gives to the node instead of replacing it (not in the paper).
         schedule: "all": time and space alternate. "last": K space stages, then one time stage. "space":
             no recurrence. "time": no messages.
         inner_time_stages: With "all", how many of the K iterations, counted from the first, begin with a
@@ -93,6 +94,7 @@ class RSTG(GraphBlock):
         norm: str = "layer",
         input_norm: str | None = None,
         cell: str = "lstm",
+        time_residual: bool = False,
         schedule: str = "all",
         inner_time_stages: int | None = None,
         pooling: str = "mean",
@@ -136,9 +138,9 @@ class RSTG(GraphBlock):
                 update_residual=update_residual,
             )
         if self.inner_time_stages:
-            self.time = TimeStage(self.dim, cell)
+            self.time = TimeStage(self.dim, cell, time_residual)
         if schedule != "space":
-            self.final_time = TimeStage(self.dim, cell)
+            self.final_time = TimeStage(self.dim, cell, time_residual)
 
     def process(
         self, nodes: Float[Tensor, "b t n d"], state: GraphState | None

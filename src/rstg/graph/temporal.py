@@ -17,14 +17,16 @@ class TimeStage(nn.Module):
     Args:
         dim: Node width C.
         cell: "lstm" as in the paper, or "gru".
+        residual: Add what the cell gives to the node instead of replacing it (not in the paper).
 
     Source: paper, Algorithm 1 line "v_i = f_time(v_i, h_i)", section 3.3.
     """
 
-    def __init__(self, dim: int, cell: str = "lstm") -> None:
+    def __init__(self, dim: int, cell: str = "lstm", residual: bool = False) -> None:
         super().__init__()
         self.dim = dim
         self.cell = cell
+        self.residual = residual
         self.rnn = (nn.LSTM if cell == "lstm" else nn.GRU)(dim, dim)
 
     def initial_state(self, sequences: int) -> CellState:
@@ -44,4 +46,5 @@ class TimeStage(nn.Module):
             out, hidden = self.rnn(sequences, None if state is None else state[0])
             state = (hidden,)
         assert state is not None
-        return out.view(time, batch, count, dim).transpose(0, 1), state
+        updated = out.view(time, batch, count, dim).transpose(0, 1)
+        return nodes + updated if self.residual else updated, state
