@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,3 +24,12 @@ def write_json(path: str | Path, value: Any) -> None:
     """Write plain values as JSON."""
     with replacing(path) as scratch:
         scratch.write_text(json.dumps(value, indent=2) + "\n")
+
+
+def read_curves(path: str | Path) -> list[dict[str, Any]]:
+    """Rows of a run's curves (CSV with a header) as numbers, None where a row has no such figure; [] if no file."""
+    path = Path(path)
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return [{k: float(v) if v else None for k, v in row.items()} for row in csv.DictReader(file)]

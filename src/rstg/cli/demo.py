@@ -24,6 +24,7 @@ def run(arguments: Sequence[str]) -> int:
     config, out = load_config(options.config, options.overrides), Path(options.out)
 
     from rstg.files import write_json
+    from rstg.training.data import SyncMNISTData
     from rstg.training.run import CURVES, evaluate, hardware, train
     from rstg.viz.pictures import curves_picture
     from rstg.viz.report import write_report
@@ -45,7 +46,8 @@ def run(arguments: Sequence[str]) -> int:
         found[name]["training_videos"] = settings[name].optimizer.steps * settings[name].optimizer.batch_size
     curves_picture({name: folder / "train" / CURVES for name, folder in folders.items()}, out / "curves.png")
     seconds = time.perf_counter() - begun
-    write_report(out, config, load(full / "model"), found, seconds)
+    videos = SyncMNISTData(config.data, seed=config.seed).videos("test")
+    write_report(out, load(full / "model"), videos, found, config.seed, seconds)
     rows = {n: {k: v for k, v in f.items() if k not in ("logits", "labels")} for n, f in found.items()}
     write_json(
         out / "metrics.json",

@@ -25,7 +25,7 @@ def run(arguments: Sequence[str]) -> int:
 
     from rstg.data import pair_names
     from rstg.files import write_json
-    from rstg.training.metrics import confusion_matrix
+    from rstg.metrics import confusion_matrix
     from rstg.training.run import CURVES, evaluate, hardware
     from rstg.viz.pictures import confusion_picture, curves_picture
     from rstg.weights import load

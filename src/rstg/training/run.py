@@ -20,11 +20,11 @@ from torch import nn
 import rstg
 from rstg.data import SyncMNIST
 from rstg.files import replacing, write_json
+from rstg.metrics import classification_metrics
 from rstg.models import create_model
 from rstg.training.callbacks import CleanInterrupt, CurveLog, Progress
 from rstg.training.config import OptimizerConfig, PretrainConfig, TrainConfig
 from rstg.training.data import SyncMNISTData, frame_scenes
-from rstg.training.metrics import classification_metrics
 from rstg.training.modules import ClipClassifier, FrameTask
 
 # Our own lines tell progress; what Lightning says of its own parts is no news to whoever trains.

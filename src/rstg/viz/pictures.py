@@ -12,9 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from rstg.files import replacing
+from rstg.files import read_curves, replacing
 from rstg.graph import GraphAttention
-from rstg.training.callbacks import read_curves
 
 _GOOD, _BAD, _INK = "#2a7f3f", "#b3261e", "#222222"
 
