@@ -79,16 +79,13 @@ def main() -> None:
     """Measure, and write both files."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("docs/results"), help="folder of generator.json and .md")
-    parser.add_argument("--rounds", type=int, default=15, help="measurements of each stage")
+    parser.add_argument("--rounds", type=int, default=60, help="measurements of each stage")
     parser.add_argument("--batch", type=int, default=256, help="videos of a measurement")
-    parser.add_argument("--note", default="", help="what else to say of the conditions, e.g. what else was running")
     options = parser.parse_args()
     torch.set_num_threads(1)
     begun = time.perf_counter()
     figures = {f"{count} digits": rates(count, options.batch, options.rounds) for count in (3, 5)}
     config = {"rounds": options.rounds, "batch": options.batch}
-    if options.note:
-        config["conditions"] = options.note
     results = write_results(
         options.out / RESULTS,
         command=f"python benchmarks/syncmnist_generator.py --out {options.out}",

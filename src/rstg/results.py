@@ -32,6 +32,8 @@ def hardware() -> dict[str, Any]:
     found = {
         "cpu": cpu_facts().get("cpu_name") or platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
+        # What else ran meanwhile: above the number of threads in use, the figures had to share.
+        "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -129,12 +131,12 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 def provenance(results: Mapping[str, Any]) -> str:
     """How a results file came about, as Markdown."""
     machine, config = results["hardware"], results["config"]
-    where = f"{machine.get('gpu') or machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads in use"
+    where = f"{machine.get('gpu') or machine['cpu']}, {machine['cores']} cores, threads in use {machine['threads']}"
     lines = [
         f"- Command: `{results['command']}`",
         f"- Options: {', '.join(f'{key} {value}' for key, value in config.items()) or 'none'}",
         f"- Data: {results['data']}; seed {results['seed']}",
-        f"- Hardware: {where}; Python {machine['python']}, torch {machine['torch']}",
+        f"- Hardware: {where}, load average {machine['load']}; Python {machine['python']}, torch {machine['torch']}",
         f"- Wall time: {results['wall_seconds']} s; commit {results['commit'] or 'unknown'}",
     ]
     return "\n".join(lines)
