@@ -12,11 +12,18 @@ from typing import Any
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Give a temporary name beside `path`, and move what was written there to `path` when the block ends well."""
+    """Give a temporary name beside `path`, and move what was written there to `path` when the block ends well.
+
+    When it does not, what was written is removed, and what was at `path` before stays.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.part")
-    yield scratch
+    try:
+        yield scratch
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise
     scratch.replace(path)
 
 
