@@ -96,7 +96,8 @@ def run(arguments: Sequence[str]) -> int:
     stated = describe(videos, options.videos, options.seed, options.per_file, options.predefined)
     folder = VideoFolder(options.out, stated, {"digits_used": digits.describe()})
 
-    write_pictures(folder, videos, min(options.shown, options.videos), formats)
+    if set(formats) - {"npz"}:
+        write_pictures(folder, videos, min(options.shown, options.videos), formats)
     if "npz" in formats:
         with tqdm(total=options.videos, unit=" videos", mininterval=0.5 if sys.stderr.isatty() else 10) as bar:
             for at in range(0, options.videos, options.per_file):
