@@ -1,4 +1,4 @@
-"""The block: against an obvious implementation, frame by frame, and with input that does not fit."""
+"""The block: frame by frame, alone, and with input that does not fit."""
 
 from __future__ import annotations
 
@@ -12,67 +12,6 @@ from hypothesis import strategies as st
 from torch import nn
 
 from rstg.graph import RSTG, HomogeneousGraph
-
-
-def slow_forward(block: RSTG, x: torch.Tensor) -> torch.Tensor:
-    """Algorithm 1 with loops over clips, frames, nodes and edges; concatenated pairs (dot, hard, shared)."""
-    boxes = [(s, r, c) for s in block.scales for r in range(s) for c in range(s)]
-
-    def near(a, b):
-        (s, r, c), (q, u, v) = a, b
-        height = min((r + 1) * q, (u + 1) * s) - max(r * q, u * s)
-        width = min((c + 1) * q, (v + 1) * s) - max(c * q, v * s)
-        return a != b and height >= 0 and width >= 0 and height + width > 0
-
-    def pooled(frame, box):
-        s, r, c = box
-        big = frame.repeat_interleave(s, 1).repeat_interleave(s, 2)
-        h, w = frame.shape[1:]
-        return big[:, r * h : (r + 1) * h, c * w : (c + 1) * w].mean((1, 2))
-
-    space, place = block.space, block.space.send.positions
-    clips = []
-    for clip in x:
-        nodes = [
-            [block.create_nodes.norm(block.create_nodes.project(pooled(f, b))) for b in boxes] for f in clip.unbind(1)
-        ]
-
-        def remember(cell, nodes):
-            columns = [
-                cell(torch.stack(list(column)).unsqueeze(1))[0].squeeze(1) for column in zip(*nodes, strict=True)
-            ]
-            return [list(row) for row in zip(*columns, strict=True)]
-
-        for _ in range(block.iterations):
-            nodes = remember(block.time.rnn, nodes)
-            new = []
-            for frame in nodes:
-                row = []
-                for i, v in enumerate(frame):
-                    heard = [j for j in range(len(frame)) if near(boxes[i], boxes[j])]
-                    logits, messages = [], []
-                    for j in heard:
-                        pair = torch.cat([frame[j], place[j], v, place[i]])
-                        hidden = torch.relu(space.send.first(pair))
-                        messages.append(space.send.norm(torch.relu(space.send.second(hidden))))
-                        logits.append(space.gather.attention.query(v) @ space.gather.attention.key(frame[j]))
-                    weights = torch.softmax(torch.stack(logits), 0)
-                    total = sum(w * m for w, m in zip(weights, messages, strict=True))
-                    gathered = torch.relu(total + space.gather.bias)
-                    row.append(space.update.norm(space.update.mlps[0](torch.cat([v, gathered]))))
-                new.append(row)
-            nodes = new
-        nodes = remember(block.final_time.rnn, nodes)
-        clips.append(block.project_out(torch.stack([torch.stack(f) for f in nodes])).mean(0).sum(0))
-    return torch.stack(clips)
-
-
-def test_forward_equals_the_algorithm_written_with_loops():
-    block = RSTG(6, dim=8, scales=(3, 2, 1), iterations=2).eval()
-    x = torch.randn(2, 6, 3, 7, 5)
-    with torch.no_grad():
-        torch.testing.assert_close(block(x), slow_forward(block, x), atol=1e-5, rtol=1e-5)
-
 
 OPTIONS = {
     "attention": ("dot", "additive", "multihead", "none"),
