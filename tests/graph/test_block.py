@@ -59,6 +59,84 @@ def test_what_looks_ahead_refuses_to_stream():
         RSTG(4, norm="batch").train().initial_state(1)
 
 
+@pytest.mark.parametrize("block", [RSTG(4, motion=True, pooling="moments"), RSTG(4, cell="gru"), HomogeneousGraph(4)])
+def test_memory_does_not_grow_with_the_frames(block):
+    block.eval()
+
+    def size(state):
+        tensors = [state.frames, state.previous, state.total, *(t for stream in state.streams for t in stream)]
+        return [(t.shape, t.untyped_storage().nbytes()) for t in tensors]
+
+    state, sizes = block.initial_state(2), []
+    with torch.inference_mode():
+        for _ in range(30):
+            _, state = block.step(torch.randn(2, 4, 6, 6), state)
+            sizes.append(size(state))
+    assert all(seen == sizes[0] for seen in sizes) and state.frames == 30
+
+
+def test_a_step_shows_the_attention_of_its_frame():
+    block = RSTG(4, iterations=2).eval()
+    x = torch.randn(2, 4, 3, 6, 6)
+    with torch.no_grad():
+        _, whole = block(x, return_attention=True)
+        state = block.initial_state(2)
+        for t in range(3):
+            _, state, seen = block.step(x[:, :, t], state, return_attention=True)
+            torch.testing.assert_close(seen.weights[:, :, 0], whole.weights[:, :, t])
+
+
+def test_a_state_that_is_not_the_blocks_is_refused():
+    block, frame = RSTG(4).eval(), torch.zeros(2, 4, 6, 6)
+    with pytest.raises(ValueError, match=r"initial_state\(2\)"):
+        block.step(frame, block.initial_state(3))
+    for other in (
+        RSTG(4, schedule="last"),
+        RSTG(8),
+        RSTG(4, dim=6),
+        RSTG(4, scales=(2, 1)),
+        RSTG(4, pooling="moments"),
+    ):
+        with pytest.raises(ValueError, match="another block's"):
+            block.step(frame, other.initial_state(2))
+
+
+COMPILED = """
+import torch
+from rstg.graph import RSTG, HomogeneousGraph
+torch.set_num_threads(1)
+small = {"dim": 8, "scales": (2, 1), "iterations": 1}
+for block in (RSTG(4, **small, pooling="moments", motion=True, output="map"), HomogeneousGraph(4, **small)):
+    # A recurrent layer is a break in every compiled graph of PyTorch.
+    compiled = torch.compile(block, backend="aot_eager", fullgraph=isinstance(block, HomogeneousGraph))
+    one, other = (torch.randn(2, 4, 3, 6, 6, generator=torch.Generator().manual_seed(0)) for _ in "ab")
+    ours, theirs = block(one.requires_grad_()), compiled(other.requires_grad_())
+    torch.testing.assert_close(theirs, ours, atol=1e-6, rtol=1e-5)
+    (ours**2).sum().backward(), (theirs**2).sum().backward()
+    torch.testing.assert_close(other.grad, one.grad, atol=1e-5, rtol=1e-4)
+"""
+
+
+def test_compiled_it_gives_the_same():
+    # A process of its own: this one's shape checks are no part of the block.
+    done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.parametrize("cls", [RSTG, HomogeneousGraph])
+def test_half_precision_stays_near(cls):
+    block = cls(8, dim=16, pooling="moments", motion=True).eval()
+    x = torch.randn(2, 8, 3, 6, 6)
+    with torch.no_grad():
+        exact = block(x)
+        with torch.autocast("cpu", torch.bfloat16):
+            mixed = block(x).float()
+        half = block.bfloat16()(x.bfloat16())
+    assert half.dtype == torch.bfloat16
+    for near in (mixed, half.float()):
+        assert float((near - exact).norm() / exact.norm()) < 0.05
+
+
 def test_attention_rows_sum_to_one_and_name_their_boxes():
     block = RSTG(4, iterations=2).eval()
     _, attention = block(torch.randn(2, 4, 3, 6, 6), return_attention=True)
@@ -80,6 +158,30 @@ def test_input_that_does_not_fit_is_named(shape, message):
     # Straight to the block's own check: the test run's shape checker would stop a wrong rank before it.
     with pytest.raises(ValueError, match=message):
         RSTG(4)._check_volume(torch.zeros(shape))
+
+
+def test_integers_are_no_features():
+    with pytest.raises(ValueError, match=r"x\.float\(\)"):
+        RSTG(4)._check_volume(torch.zeros((1, 4, 2, 6, 6), dtype=torch.uint8))
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"dim": 0},
+        {"message_dim": 0},
+        {"iterations": 0},
+        {"update_layers": 0},
+        {"inner_time_stages": -1},
+        {"position_size": 2},
+        {"scales": ()},
+        {"heads": 3, "attention": "multihead"},
+        {"project_in": False, "dim": 8},
+    ],
+)
+def test_a_number_out_of_range_is_named(option):
+    with pytest.raises(ValueError, match=next(iter(option))):
+        RSTG(4, **option)
 
 
 @pytest.mark.parametrize(
