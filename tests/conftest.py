@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import pickle
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from jaxtyping import install_import_hook
@@ -45,6 +48,29 @@ def oracle() -> Oracle:
     if not (folder / "golden.py").is_file():
         pytest.skip(f"outputs of the authors' code are not at {folder} (set RSTG_ORACLE)")
     return Oracle(folder)
+
+
+@pytest.fixture
+def predefined_file(tmp_path: Path) -> Callable[..., Path]:
+    """Write drawn scenes (one for each of their digits) as the authors write theirs."""
+
+    def write(scenes: Any, name: str = "scenes.pkl", **changed: np.ndarray) -> Path:
+        scene = scenes.batch(np.arange(len(scenes)))
+        table = {
+            "digit_position": 1 - scene["behind"].astype(np.uint8)[None],
+            "coords_digits": scene["coords"][None],
+            "ind_digits": scene["digit_index"].astype(np.uint32)[None],
+            "set_digits": scene["classes"].astype(np.uint8)[None, :, 1:],
+            "sincron_prob": (scene["label"] != 45).astype(np.uint8)[None],
+        }
+        if "noise_index" in scene:
+            table["noise_coords"] = scene["noise_coords"][None]
+            table["ind_rand_part"] = scene["noise_index"].astype(np.uint32)[None]
+        path = tmp_path / name
+        path.write_bytes(pickle.dumps({**table, **changed}))
+        return path
+
+    return write
 
 
 @pytest.fixture(autouse=True)

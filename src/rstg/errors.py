@@ -6,6 +6,13 @@ import difflib
 from collections.abc import Iterable
 
 
+class MissingExtraError(ImportError):
+    """A package that comes with one of the optional extras is not installed."""
+
+    def __init__(self, what: str, package: str, extra: str) -> None:
+        super().__init__(f"{what} needs {package}: pip install 'rstg[{extra}]'")
+
+
 def nearest(word: str, choices: Iterable[str], count: int = 1) -> str:
     """Return "; did you mean 'x'?" for the choice (or `count` choices) most like `word`, or "" if none is near."""
     found = difflib.get_close_matches(word, list(choices), n=count, cutoff=0.5)

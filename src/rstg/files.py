@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,11 +12,18 @@ from typing import Any
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Give a temporary name beside `path`, and move what was written there to `path` when the block ends well."""
+    """Give a temporary name beside `path`, and move what was written there to `path` when the block ends well.
+
+    When it does not, what was written is removed, and what was at `path` before stays.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.part")
-    yield scratch
+    try:
+        yield scratch
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise
     scratch.replace(path)
 
 
@@ -23,3 +31,12 @@ def write_json(path: str | Path, value: Any) -> None:
     """Write plain values as JSON."""
     with replacing(path) as scratch:
         scratch.write_text(json.dumps(value, indent=2) + "\n")
+
+
+def read_curves(path: str | Path) -> list[dict[str, Any]]:
+    """Rows of a run's curves (CSV with a header) as numbers, None where a row has no such figure; [] if no file."""
+    path = Path(path)
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return [{k: float(v) if v else None for k, v in row.items()} for row in csv.DictReader(file)]

@@ -15,10 +15,15 @@ from rstg.data import SceneConfig, Scenes, load_digits, pair_names, read_idx, re
 from rstg.data.render import Layer, _render_torch
 
 
-def slow_render(digits, coords, behind, canvas, size):
+def slow_render(digits, coords, behind, canvas, size, patches=(), patch_coords=None):
     frames = []
-    for places in coords:
+    for t, places in enumerate(coords):
         board = np.zeros((canvas, canvas), np.uint8)
+        for patch, (y, x) in zip(patches, [] if patch_coords is None else patch_coords[t].astype(int), strict=True):
+            for i in range(8):
+                for j in range(8):
+                    if patch[i, j] >= 10:
+                        board[y + i, x + j] = patch[i, j]
         for digit, (y, x) in zip(digits, places.astype(int), strict=True):
             under = board[y : y + 28, x : x + 28]
             shown = (digit >= 10) & ~(behind & (under >= 10))
@@ -35,7 +40,7 @@ def test_rendering_equals_the_released_generators_bits(oracle):
     assert np.array_equal(render(case["digit_images"], case["coords"])[:, :, 0].numpy(), case["videos"])
 
 
-@pytest.mark.parametrize(("canvas", "size", "behind"), [(100, 64, 0.0), (64, 64, 0.5), (120, 50, 0.5)])
+@pytest.mark.parametrize(("canvas", "size", "behind"), [(100, 64, 0.0), (64, 64, 0.5), (120, 50, 0.5), (40, 64, 0.5)])
 def test_rendering_equals_pillow_on_both_paths(canvas, size, behind):
     digits = load_digits()
     scenes = Scenes(digits, 8, SceneConfig(digits=6, frames=4, canvas=canvas, size=size, behind=behind))
@@ -127,16 +132,9 @@ class _Runs:
         return os.mkdir, (self.path,)
 
 
-def test_predefined_scenes_are_read_and_nothing_is_run(tmp_path):
-    scene = Scenes(load_digits(), 6, SceneConfig(digits=3)).batch(np.arange(6))
-    table = {
-        "digit_position": np.ones((1, 6), np.uint8),
-        "coords_digits": scene["coords"][None],
-        "ind_digits": scene["digit_index"].astype(np.uint32)[None],
-        "set_digits": scene["classes"].astype(np.uint8)[None, :, 1:],
-        "sincron_prob": (scene["label"] != 45).astype(np.uint8)[None],
-    }
-    good = tmp_path / "good.pkl"
+def test_predefined_scenes_are_read_and_nothing_is_run(tmp_path, predefined_file):
+    good = predefined_file(Scenes(load_digits(), 6, SceneConfig(digits=3)), "good.pkl")
+    table = pickle.loads(good.read_bytes())
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         good.write_bytes(pickle.dumps(table, protocol))
         assert np.array_equal(read_predefined(good)["coords_digits"], table["coords_digits"])
@@ -147,6 +145,14 @@ def test_predefined_scenes_are_read_and_nothing_is_run(tmp_path):
         "list": pickle.dumps([1]),
         "lacking": pickle.dumps({"digit_position": table["digit_position"]}),
         "cut": good.read_bytes()[:-40],
+        "one-of-two": pickle.dumps({**table, "ind_rand_part": np.zeros((1, 6, 2), int)}),
+        "noise-shape": pickle.dumps(
+            {
+                **table,
+                "ind_rand_part": np.zeros((1, 6, 2), np.uint8),
+                "noise_coords": np.zeros((1, 6, 9, 2, 2), np.uint8),
+            }
+        ),
         "text": b"no pickle",
     }
     for name, data in bad.items():

@@ -1,4 +1,4 @@
-"""The block: against an obvious implementation, frame by frame, and with input that does not fit."""
+"""The block: frame by frame, alone, and with input that does not fit."""
 
 from __future__ import annotations
 
@@ -12,67 +12,6 @@ from hypothesis import strategies as st
 from torch import nn
 
 from rstg.graph import RSTG, HomogeneousGraph
-
-
-def slow_forward(block: RSTG, x: torch.Tensor) -> torch.Tensor:
-    """Algorithm 1 with loops over clips, frames, nodes and edges; concatenated pairs (dot, hard, shared)."""
-    boxes = [(s, r, c) for s in block.scales for r in range(s) for c in range(s)]
-
-    def near(a, b):
-        (s, r, c), (q, u, v) = a, b
-        height = min((r + 1) * q, (u + 1) * s) - max(r * q, u * s)
-        width = min((c + 1) * q, (v + 1) * s) - max(c * q, v * s)
-        return a != b and height >= 0 and width >= 0 and height + width > 0
-
-    def pooled(frame, box):
-        s, r, c = box
-        big = frame.repeat_interleave(s, 1).repeat_interleave(s, 2)
-        h, w = frame.shape[1:]
-        return big[:, r * h : (r + 1) * h, c * w : (c + 1) * w].mean((1, 2))
-
-    space, place = block.space, block.space.send.positions
-    clips = []
-    for clip in x:
-        nodes = [
-            [block.create_nodes.norm(block.create_nodes.project(pooled(f, b))) for b in boxes] for f in clip.unbind(1)
-        ]
-
-        def remember(cell, nodes):
-            columns = [
-                cell(torch.stack(list(column)).unsqueeze(1))[0].squeeze(1) for column in zip(*nodes, strict=True)
-            ]
-            return [list(row) for row in zip(*columns, strict=True)]
-
-        for _ in range(block.iterations):
-            nodes = remember(block.time.rnn, nodes)
-            new = []
-            for frame in nodes:
-                row = []
-                for i, v in enumerate(frame):
-                    heard = [j for j in range(len(frame)) if near(boxes[i], boxes[j])]
-                    logits, messages = [], []
-                    for j in heard:
-                        pair = torch.cat([frame[j], place[j], v, place[i]])
-                        hidden = torch.relu(space.send.first(pair))
-                        messages.append(space.send.norm(torch.relu(space.send.second(hidden))))
-                        logits.append(space.gather.attention.query(v) @ space.gather.attention.key(frame[j]))
-                    weights = torch.softmax(torch.stack(logits), 0)
-                    total = sum(w * m for w, m in zip(weights, messages, strict=True))
-                    gathered = torch.relu(total + space.gather.bias)
-                    row.append(space.update.norm(space.update.mlps[0](torch.cat([v, gathered]))))
-                new.append(row)
-            nodes = new
-        nodes = remember(block.final_time.rnn, nodes)
-        clips.append(block.project_out(torch.stack([torch.stack(f) for f in nodes])).mean(0).sum(0))
-    return torch.stack(clips)
-
-
-def test_forward_equals_the_algorithm_written_with_loops():
-    block = RSTG(6, dim=8, scales=(3, 2, 1), iterations=2).eval()
-    x = torch.randn(2, 6, 3, 7, 5)
-    with torch.no_grad():
-        torch.testing.assert_close(block(x), slow_forward(block, x), atol=1e-5, rtol=1e-5)
-
 
 OPTIONS = {
     "attention": ("dot", "additive", "multihead", "none"),
@@ -120,6 +59,84 @@ def test_what_looks_ahead_refuses_to_stream():
         RSTG(4, norm="batch").train().initial_state(1)
 
 
+@pytest.mark.parametrize("block", [RSTG(4, motion=True, pooling="moments"), RSTG(4, cell="gru"), HomogeneousGraph(4)])
+def test_memory_does_not_grow_with_the_frames(block):
+    block.eval()
+
+    def size(state):
+        tensors = [state.frames, state.previous, state.total, *(t for stream in state.streams for t in stream)]
+        return [(t.shape, t.untyped_storage().nbytes()) for t in tensors]
+
+    state, sizes = block.initial_state(2), []
+    with torch.inference_mode():
+        for _ in range(30):
+            _, state = block.step(torch.randn(2, 4, 6, 6), state)
+            sizes.append(size(state))
+    assert all(seen == sizes[0] for seen in sizes) and state.frames == 30
+
+
+def test_a_step_shows_the_attention_of_its_frame():
+    block = RSTG(4, iterations=2).eval()
+    x = torch.randn(2, 4, 3, 6, 6)
+    with torch.no_grad():
+        _, whole = block(x, return_attention=True)
+        state = block.initial_state(2)
+        for t in range(3):
+            _, state, seen = block.step(x[:, :, t], state, return_attention=True)
+            torch.testing.assert_close(seen.weights[:, :, 0], whole.weights[:, :, t])
+
+
+def test_a_state_that_is_not_the_blocks_is_refused():
+    block, frame = RSTG(4).eval(), torch.zeros(2, 4, 6, 6)
+    with pytest.raises(ValueError, match=r"initial_state\(2\)"):
+        block.step(frame, block.initial_state(3))
+    for other in (
+        RSTG(4, schedule="last"),
+        RSTG(8),
+        RSTG(4, dim=6),
+        RSTG(4, scales=(2, 1)),
+        RSTG(4, pooling="moments"),
+    ):
+        with pytest.raises(ValueError, match="another block's"):
+            block.step(frame, other.initial_state(2))
+
+
+COMPILED = """
+import torch
+from rstg.graph import RSTG, HomogeneousGraph
+torch.set_num_threads(1)
+small = {"dim": 8, "scales": (2, 1), "iterations": 1}
+for block in (RSTG(4, **small, pooling="moments", motion=True, output="map"), HomogeneousGraph(4, **small)):
+    # A recurrent layer is a break in every compiled graph of PyTorch.
+    compiled = torch.compile(block, backend="aot_eager", fullgraph=isinstance(block, HomogeneousGraph))
+    one, other = (torch.randn(2, 4, 3, 6, 6, generator=torch.Generator().manual_seed(0)) for _ in "ab")
+    ours, theirs = block(one.requires_grad_()), compiled(other.requires_grad_())
+    torch.testing.assert_close(theirs, ours, atol=1e-6, rtol=1e-5)
+    (ours**2).sum().backward(), (theirs**2).sum().backward()
+    torch.testing.assert_close(other.grad, one.grad, atol=1e-5, rtol=1e-4)
+"""
+
+
+def test_compiled_it_gives_the_same():
+    # A process of its own: this one's shape checks are no part of the block.
+    done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.parametrize("cls", [RSTG, HomogeneousGraph])
+def test_half_precision_stays_near(cls):
+    block = cls(8, dim=16, pooling="moments", motion=True).eval()
+    x = torch.randn(2, 8, 3, 6, 6)
+    with torch.no_grad():
+        exact = block(x)
+        with torch.autocast("cpu", torch.bfloat16):
+            mixed = block(x).float()
+        half = block.bfloat16()(x.bfloat16())
+    assert half.dtype == torch.bfloat16
+    for near in (mixed, half.float()):
+        assert float((near - exact).norm() / exact.norm()) < 0.05
+
+
 def test_attention_rows_sum_to_one_and_name_their_boxes():
     block = RSTG(4, iterations=2).eval()
     _, attention = block(torch.randn(2, 4, 3, 6, 6), return_attention=True)
@@ -141,6 +158,30 @@ def test_input_that_does_not_fit_is_named(shape, message):
     # Straight to the block's own check: the test run's shape checker would stop a wrong rank before it.
     with pytest.raises(ValueError, match=message):
         RSTG(4)._check_volume(torch.zeros(shape))
+
+
+def test_integers_are_no_features():
+    with pytest.raises(ValueError, match=r"x\.float\(\)"):
+        RSTG(4)._check_volume(torch.zeros((1, 4, 2, 6, 6), dtype=torch.uint8))
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"dim": 0},
+        {"message_dim": 0},
+        {"iterations": 0},
+        {"update_layers": 0},
+        {"inner_time_stages": -1},
+        {"position_size": 2},
+        {"scales": ()},
+        {"heads": 3, "attention": "multihead"},
+        {"project_in": False, "dim": 8},
+    ],
+)
+def test_a_number_out_of_range_is_named(option):
+    with pytest.raises(ValueError, match=next(iter(option))):
+        RSTG(4, **option)
 
 
 @pytest.mark.parametrize(

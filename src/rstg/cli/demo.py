@@ -24,7 +24,9 @@ def run(arguments: Sequence[str]) -> int:
     config, out = load_config(options.config, options.overrides), Path(options.out)
 
     from rstg.files import write_json
-    from rstg.training.run import CURVES, evaluate, hardware, train
+    from rstg.results import commit, hardware
+    from rstg.training.data import SyncMNISTData
+    from rstg.training.run import CURVES, evaluate, train
     from rstg.viz.pictures import curves_picture
     from rstg.viz.report import write_report
     from rstg.weights import load
@@ -45,11 +47,10 @@ def run(arguments: Sequence[str]) -> int:
         found[name]["training_videos"] = settings[name].optimizer.steps * settings[name].optimizer.batch_size
     curves_picture({name: folder / "train" / CURVES for name, folder in folders.items()}, out / "curves.png")
     seconds = time.perf_counter() - begun
-    write_report(out, config, load(full / "model"), found, seconds)
+    videos = SyncMNISTData(config.data, seed=config.seed).videos("test")
+    write_report(out, load(full / "model"), videos, found, config.seed, seconds)
     rows = {n: {k: v for k, v in f.items() if k not in ("logits", "labels")} for n, f in found.items()}
-    write_json(
-        out / "metrics.json",
-        {"rows": rows, "config": config.as_dict(), "seconds": round(seconds), "hardware": hardware()},
-    )
+    facts = {"seconds": round(seconds), "hardware": hardware(), "commit": commit()}
+    write_json(out / "metrics.json", {"rows": rows, "config": config.as_dict(), **facts})
     print((out / "report.md").read_text())
     return 0

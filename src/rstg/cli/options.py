@@ -21,8 +21,8 @@ class Parser(ArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> Any:
         """Raise ValueError with the message."""
-        known = [action.dest for action in self._actions]
-        missed = re.search(r"(?:Unrecognized arguments: --|Key ')([\w.\-]+)", message)
+        known = [name.lstrip("-") for action in self._actions for name in action.option_strings or [action.dest]]
+        missed = re.search(r"(?:unrecognized arguments: --|key ')([\w.\-]+)", message, re.IGNORECASE)
         raise ValueError(" ".join(message.split()) + (nearest(missed[1], known) if missed else ""))
 
 

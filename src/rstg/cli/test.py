@@ -25,14 +25,15 @@ def run(arguments: Sequence[str]) -> int:
 
     from rstg.data import pair_names
     from rstg.files import write_json
-    from rstg.training.metrics import confusion_matrix
-    from rstg.training.run import CURVES, evaluate, hardware
+    from rstg.metrics import confusion_matrix
+    from rstg.results import commit, hardware
+    from rstg.training.run import CURVES, evaluate
     from rstg.viz.pictures import confusion_picture, curves_picture
     from rstg.weights import load
 
     found = evaluate(load(folder / "model"), config)
     scores, labels = found.pop("logits"), found.pop("labels")
-    write_json(folder / "metrics.json", {**found, "seed": config.seed, "hardware": hardware()})
+    write_json(folder / "metrics.json", {**found, "seed": config.seed, "hardware": hardware(), "commit": commit()})
     confusion_picture(
         confusion_matrix(scores.argmax(1), labels, scores.shape[1]), pair_names(), folder / "confusion.png"
     )

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import socket
+import tempfile
 from dataclasses import dataclass
 from functools import cached_property
+from http.client import HTTPException
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +18,9 @@ from rstg.errors import check_choice
 SPLITS: tuple[str, ...] = ("train", "val", "test", "trainval")
 OFFLINE = "mnist-5k"
 _PREFIX = {"train": "train", "val": "train", "test": "t10k", "trainval": "train"}
+_NAMES = tuple(f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
+# How long a mirror may be silent.
+_PATIENCE_S = 30.0
 # One training digit in so many is kept for validation; every digit of a file has one place only.
 VALIDATION_EVERY = 10
 
@@ -55,13 +61,17 @@ class Digits:
         return f"{len(self)} MNIST digits ({self.split}) of {self.source}, sha256 {self.fingerprint}"
 
 
-def _find(folder: Path, name: str) -> Path:
+def _there(folder: Path, name: str) -> Path | None:
     # "train-images.idx3-ubyte" is how some unpackers name it.
     names = [name, f"{name}.gz", name.replace("-idx", ".idx"), f"{name.replace('-idx', '.idx')}.gz"]
-    for where in (folder, folder / "MNIST" / "raw"):
-        for candidate in names:
-            if (where / candidate).is_file():
-                return where / candidate
+    places = [where / candidate for where in (folder, folder / "MNIST" / "raw") for candidate in names]
+    return next((place for place in places if place.is_file()), None)
+
+
+def _find(folder: Path, name: str) -> Path:
+    found = _there(folder, name)
+    if found is not None:
+        return found
     raise FileNotFoundError(
         f"no {name}[.gz] in {folder}: give the folder of MNIST's four IDX files, set download to fetch them, "
         f"or use {OFFLINE!r}, the digits that come with the package"
@@ -69,10 +79,25 @@ def _find(folder: Path, name: str) -> Path:
 
 
 def _download(folder: Path) -> None:
-    # torchvision knows the mirrors and checks every file's checksum.
+    # torchvision knows the mirrors and checks every file's checksum. It writes into a folder of its own, from
+    # which complete files move into place: what was cut off is never taken for MNIST.
     from torchvision.datasets import MNIST
 
-    MNIST(str(folder), download=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(_PATIENCE_S)
+    try:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as scratch:
+            MNIST(scratch, download=True)
+            for archive in (Path(scratch) / "MNIST" / "raw").glob("*.gz"):
+                archive.replace(folder / archive.name)
+    except (RuntimeError, OSError, HTTPException) as error:
+        raise ConnectionError(
+            f"MNIST could not be downloaded to {folder}: {error} -- try again, or put its four files "
+            f"(train-images-idx3-ubyte.gz and so on) into that folder yourself, or use {OFFLINE!r}, which is here"
+        ) from error
+    finally:
+        socket.setdefaulttimeout(before)
 
 
 def load_digits(source: str = OFFLINE, split: str = "train", download: bool = False) -> Digits:
@@ -88,10 +113,13 @@ def load_digits(source: str = OFFLINE, split: str = "train", download: bool = Fa
     Raises:
         FileNotFoundError: if the folder or a file is missing.
         ValueError: for an unknown split, a damaged file, or images and labels that do not match.
+        ConnectionError: if the download fails, or a file's checksum is wrong.
     """
     check_choice("split", split, SPLITS)
     folder = Path(__file__).parent / "mnist5k" if source == OFFLINE else Path(source).expanduser()
-    if download and source != OFFLINE:
+    if download and source == OFFLINE:
+        raise ValueError(f"download: {OFFLINE!r} comes with the package; name a folder as source to fetch MNIST into")
+    if download and not all(_there(folder, name) for name in _NAMES):
         _download(folder)
     if not folder.is_dir():
         raise FileNotFoundError(

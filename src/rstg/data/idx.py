@@ -25,7 +25,9 @@ def read_idx(path: str | Path) -> np.ndarray:
         try:
             data = gzip.decompress(data)
         except (EOFError, OSError, zlib.error) as error:
-            raise ValueError(f"{path}: the gzip stream is damaged ({error}); download the file again") from error
+            raise ValueError(
+                f"{path}: the gzip stream is damaged ({error}); delete the file and download it again"
+            ) from error
     if len(data) < 4 or data[:2] != b"\0\0" or data[2] not in _TYPES:
         raise ValueError(f"{path} is not an IDX file: it starts with {data[:4].hex() or 'nothing'}")
     dimensions, kind = data[3], np.dtype(_TYPES[data[2]])
@@ -37,6 +39,6 @@ def read_idx(path: str | Path) -> np.ndarray:
     if len(data) - start != expected:
         raise ValueError(
             f"{path}: its header states {'x'.join(map(str, shape))} numbers, {expected} bytes, and "
-            f"{len(data) - start} follow; the file is truncated or damaged, download it again"
+            f"{len(data) - start} follow; the file is truncated or damaged; delete it and download it again"
         )
     return np.frombuffer(data, kind, offset=start).reshape(shape).astype(kind.newbyteorder("="))

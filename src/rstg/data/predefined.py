@@ -92,13 +92,19 @@ def read_predefined(path: str | Path) -> dict[str, np.ndarray]:
     coords = scenes["coords_digits"]
     if coords.ndim != 5 or coords.shape[-1] != 2:
         raise ValueError(f"{path}: coords_digits is {coords.shape}, not (R, M, T, D, 2)")
-    leading, count = coords.shape[:2], coords.shape[3]
+    leading, frames, count = coords.shape[:2], coords.shape[2], coords.shape[3]
     expected = {
         "digit_position": leading,
         "ind_digits": (*leading, count),
         "set_digits": (*leading, count - 1),
         "sincron_prob": leading,
     }
+    present = [key for key in NOISE_KEYS if key in scenes]
+    if len(present) == 1:
+        raise ValueError(f"{path} has {present[0]!r} and not the other of {' and '.join(NOISE_KEYS)}")
+    if present:
+        parts = scenes["ind_rand_part"].shape[-1:]
+        expected |= {"ind_rand_part": (*leading, *parts), "noise_coords": (*leading, frames, *parts, 2)}
     for key, shape in expected.items():
         if scenes[key].shape != shape:
             raise ValueError(f"{path}: {key} is {scenes[key].shape}, not {shape} as coords_digits says")

@@ -20,14 +20,15 @@ _BITS = 22
 def resize_taps(size_in: int, size_out: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """First input pixel (out,) and integer weights (out, taps) of Pillow's antialiased bilinear resize.
 
-    A triangle as wide as two output pixels, cut at the border and normalised.
+    A triangle as wide as two output pixels (two input pixels, to enlarge), cut at the border and normalised.
     """
     ratio = size_in / size_out
+    half = max(ratio, 1.0)
     starts, rows = [], []
     for out in range(size_out):
         centre = (out + 0.5) * ratio
-        low, high = max(int(centre - ratio + 0.5), 0), min(int(centre + ratio + 0.5), size_in)
-        weights = [max(0.0, 1 - abs((x - centre + 0.5) / ratio)) for x in range(low, high)]
+        low, high = max(int(centre - half + 0.5), 0), min(int(centre + half + 0.5), size_in)
+        weights = [max(0.0, 1 - abs((x - centre + 0.5) / half)) for x in range(low, high)]
         total = sum(weights)
         starts.append(low)
         rows.append([int(0.5 + weight / total * 2**_BITS) for weight in weights])

@@ -46,7 +46,7 @@ def render_videos(  # type: ignore[no-untyped-def]
     size = len(start)
     board = np.zeros((canvas, canvas), np.uint8)
     across = np.zeros((size, canvas), np.uint8)
-    sums = np.zeros(canvas, np.int32)
+    sums = np.zeros(max(canvas, size), np.int32)
     for b in range(videos):
         for t in range(frames):
             board[:] = 0

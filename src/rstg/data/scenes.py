@@ -53,8 +53,8 @@ class SceneConfig:
                 f"frames={self.frames} must be 1 to 1000, noise_parts={self.noise_parts} 0 to 100 and "
                 f"max_step={self.max_step} positive"
             )
-        if not DIGIT < self.canvas <= 256 or not 1 <= self.size <= self.canvas:
-            raise ValueError(f"canvas={self.canvas} must be 29 to 256 pixels and size={self.size} 1 to canvas")
+        if not DIGIT < self.canvas <= 256 or not 1 <= self.size <= 1024:
+            raise ValueError(f"canvas={self.canvas} must be 29 to 256 pixels and size={self.size} 1 to 1024")
         if not 0 <= self.behind <= 1:
             raise ValueError(f"behind={self.behind} is a probability, 0 to 1")
 

@@ -52,7 +52,8 @@ class PredefinedScenes:
     def __init__(self, path: str | Path, digits: Digits, canvas: int = 100, size: int = 64) -> None:
         found = read_predefined(path)
         repetitions, images, frames, count, _ = found["coords_digits"].shape
-        if images != len(digits) or int(found["ind_digits"].max(initial=0)) >= len(digits):
+        used = [found[key] for key in ("ind_digits", "ind_rand_part") if key in found]
+        if images != len(digits) or any(part.min(initial=0) < 0 or part.max(initial=0) >= images for part in used):
             raise ValueError(
                 f"{path} holds scenes of {images} MNIST images and {digits.describe()} were given: "
                 f"give the images that its scenes were drawn from"

@@ -67,7 +67,8 @@ class Attention(nn.Module):
         present: Bool[Tensor, "t m"] | None = None,
     ) -> Float[Tensor, "b t h n m"]:
         """Return the weights; `present` leaves out sources that do not exist in a frame."""
-        logits = self._logits(nodes, sources).float()
+        logits = self._logits(nodes, sources)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         if self.neighbours == "hard":
             logits = logits.masked_fill(~self.mask, -torch.inf)
         if present is not None:

@@ -94,6 +94,8 @@ class GraphBlock(nn.Module):
             raise ValueError(f"channels={channels} and scales={tuple(scales)} must be positive, and not empty")
         self.channels = channels
         self.dim = min(channels, 512) if dim is None else dim
+        if self.dim < 1:
+            raise ValueError(f"dim={dim}: nodes are at least one channel wide")
         self.scales = tuple(scales)
         self.num_nodes = num_nodes(scales)
         self.readout = readout
@@ -128,6 +130,11 @@ class GraphBlock(nn.Module):
         self, nodes: Float[Tensor, "b t n d"], state: GraphState | None
     ) -> tuple[Tensor, list[CellState], list[Tensor]]:
         """Update the nodes; return them, what to remember for the next frame, and the attentions."""
+
+    @property
+    @abstractmethod
+    def num_streams(self) -> int:
+        """Number of streams that `process` remembers from frame to frame."""
 
     @abstractmethod
     def initial_streams(self, batch: int) -> list[CellState]:
@@ -177,18 +184,15 @@ class GraphBlock(nn.Module):
             return_attention: Also return the frame's GraphAttention (T = 1).
 
         Raises:
-            ValueError: where an option looks at later frames (norm="layer_clip", or batch norm in training).
+            ValueError: where an option looks at later frames (norm="layer_clip", or batch norm in training),
+                or for a state that is not this block's.
         """
         self._check_causal()
         if frame.ndim != 4:
             raise ValueError(f"step takes one frame (B, C, H, W), not {tuple(frame.shape)}")
         x = frame.unsqueeze(2)
         self._check_volume(x)
-        if state.total.shape[0] != x.shape[0]:
-            raise ValueError(
-                f"the state is for {state.total.shape[0]} clips and the frame holds {x.shape[0]}: "
-                f"start with initial_state({x.shape[0]})"
-            )
+        self._check_state(state, len(x))
         nodes, previous = self.create_nodes(x, state.previous, state.frames > 0)
         nodes, streams, attention = self.process(nodes, state)
         nodes = self.project_out(nodes)
@@ -217,6 +221,8 @@ class GraphBlock(nn.Module):
             raise ValueError(
                 f"expected a feature volume (B, {self.channels}, T, H, W), got a tensor of shape {tuple(x.shape)}"
             )
+        if not x.is_floating_point():
+            raise ValueError(f"expected features in floating point, got {x.dtype}: convert the volume, x.float()")
         time, height, width = x.shape[2:]
         if time < 1:
             raise ValueError(f"the clip has no frames: shape {tuple(x.shape)} is (B, C, T, H, W) with T = 0")
@@ -225,6 +231,19 @@ class GraphBlock(nn.Module):
                 f"a map of {height}x{width} is smaller than the grid of scale {max(self.scales)}: "
                 f"use larger frames, an earlier stage of the network, or smaller scales"
             )
+
+    def _check_state(self, state: GraphState, batch: int) -> None:
+        if len(state.total) != batch:
+            raise ValueError(
+                f"the state is for {len(state.total)} clips and the frame holds {batch}: "
+                f"start with initial_state({batch})"
+            )
+        given = (*state.total.shape[1:], state.previous.shape[-1], len(state.streams))
+        widths = {tensor.shape[-1] for stream in state.streams for tensor in stream}
+        if given != (self.num_nodes, self.out_channels, self.create_nodes.pooled_dim, self.num_streams) or (
+            widths - {self.dim}
+        ):
+            raise ValueError(f"the state is another block's: start with this block's initial_state({batch})")
 
     def _check_causal(self) -> None:
         if self.input_norm == "layer_clip":

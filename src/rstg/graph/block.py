@@ -54,8 +54,8 @@ class RSTG(GraphBlock):
         time_residual: Add what a time stage gives to the node instead of replacing it (not in the paper).
         schedule: "all": time and space alternate. "last": K space stages, then one time stage. "space":
             no recurrence. "time": no messages.
-        inner_time_stages: With "all", how many of the K iterations, counted from the first, begin with a
-            time stage; the default is all (the released code stops after 3).
+        inner_time_stages: With "all" and "time", how many of the K iterations, counted from the first,
+            begin with a time stage; the default, and the most, is all (the released code stops after 3).
         pooling: "mean" as in the paper, or "moments": the regions' means and first spatial moments.
         motion: Give each node the change of its pooled features since the previous frame too.
         readout: "mean" over time, then sum over nodes (the released code, and the paper's figures), or
@@ -121,11 +121,13 @@ class RSTG(GraphBlock):
         self.iterations = self.check_iterations(iterations)
         self.schedule = schedule
         inner = iterations if inner_time_stages is None else min(inner_time_stages, iterations)
+        if inner < 0:
+            raise ValueError(f"inner_time_stages={inner_time_stages}: a number of iterations, 0 or more")
         self.inner_time_stages = inner if schedule in ("all", "time") else 0
         if schedule != "time":
             self.space = SpaceStage(
                 self.dim,
-                message_dim or self.dim,
+                self.dim if message_dim is None else message_dim,
                 adjacency(scales),
                 scales=scales,
                 positions=self.position_maps(position_size) if positions else None,
@@ -160,6 +162,11 @@ class RSTG(GraphBlock):
             nodes, stream = self.final_time(nodes, next(streams) if streams else None)
             after.append(stream)
         return nodes, after, attention
+
+    @property
+    def num_streams(self) -> int:
+        """One stream for each time stage."""
+        return self.inner_time_stages + (self.schedule != "space")
 
     def initial_streams(self, batch: int) -> list[CellState]:
         """Zero state of every time stage."""

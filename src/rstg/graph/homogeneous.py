@@ -19,7 +19,8 @@ class HomogeneousGraph(GraphBlock):
         v_i^t <- f(v_i^t, gather_j(send(v_j, v_i^t))),  j over neighbours in frame t and nodes of frame t-1
 
     All messages, within a frame and from the frame before, use the same weights, and all frames are
-    updated at once; there is no recurrent cell. Information travels K frames at the most.
+    updated at once; there is no recurrent cell. Information travels K frames at the most. Before the first
+    frame nodes are zero: nobody listens to them, but norms over a frame's messages count theirs.
 
     Args: as in RSTG, whose space stage it uses; it has no `cell`, `schedule` or `inner_time_stages`.
 
@@ -68,7 +69,7 @@ class HomogeneousGraph(GraphBlock):
         near = adjacency(scales)
         self.space = SpaceStage(
             self.dim,
-            message_dim or self.dim,
+            self.dim if message_dim is None else message_dim,
             torch.cat([near, torch.ones_like(near)], dim=1),
             scales=scales,
             positions=self.position_maps(position_size) if positions else None,
@@ -97,6 +98,11 @@ class HomogeneousGraph(GraphBlock):
             nodes, weights = self.space(nodes, torch.cat([nodes, before], dim=2), present)
             attention.append(weights)
         return nodes, streams, attention
+
+    @property
+    def num_streams(self) -> int:
+        """One stream, the last frame's nodes, for each iteration."""
+        return self.iterations
 
     def initial_streams(self, batch: int) -> list[CellState]:
         """Zero nodes of the frame before the first, for every iteration (they send no messages)."""

@@ -26,7 +26,9 @@ class WideLayerNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        wide = x.float()
+        if not x.numel():
+            return x
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
         variance, mean = torch.var_mean(wide, dim=tuple(range(self.start, x.ndim)), correction=0, keepdim=True)
         return ((wide - mean) * torch.rsqrt(variance + self.eps) * self.weight + self.bias).to(x.dtype)
 

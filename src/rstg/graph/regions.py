@@ -71,7 +71,7 @@ def adjacency(scales: Sequence[int]) -> Bool[Tensor, "n n"]:
 
 
 def area_matrix(size_in: int, size_out: int) -> Float[Tensor, "out in"]:
-    """Weights of an exact-area resize along one axis: each row sums to 1.
+    """Weights of an exact-area resize along one axis, in double precision: each row sums to 1.
 
     Output cell o covers [o, o + 1) * size_in / size_out of the input; each input cell weighs as much
     as the fraction of that interval that it fills. This is not adaptive average pooling, whose cells
@@ -81,7 +81,7 @@ def area_matrix(size_in: int, size_out: int) -> Float[Tensor, "out in"]:
     start = torch.arange(size_out, dtype=torch.float64).unsqueeze(1) * ratio
     cell = torch.arange(size_in, dtype=torch.float64).unsqueeze(0)
     overlap = torch.minimum(start + ratio, cell + 1) - torch.maximum(start, cell)
-    return (overlap.clamp(min=0) / ratio).float()
+    return overlap.clamp(min=0) / ratio
 
 
 def _moment_matrix(size_in: int, size_out: int) -> Tensor:
@@ -89,7 +89,7 @@ def _moment_matrix(size_in: int, size_out: int) -> Tensor:
     ratio = size_in / size_out
     centre = (torch.arange(size_out, dtype=torch.float64).unsqueeze(1) + 0.5) * ratio
     pixel = torch.arange(size_in, dtype=torch.float64).unsqueeze(0) + 0.5
-    return (area_matrix(size_in, size_out).double() * (pixel - centre) * (2 / ratio)).float()
+    return area_matrix(size_in, size_out) * (pixel - centre) * (2 / ratio)
 
 
 def pooling_matrix(scales: Sequence[int], height: int, width: int) -> Float[Tensor, "n pixels"]:

@@ -181,7 +181,7 @@ class SpaceStage(nn.Module):
             in RSTG (`positions` are the maps themselves).
 
     Raises:
-        ValueError: for an unknown option, or heads that do not divide the widths.
+        ValueError: for an unknown option, a width below 1, or heads that do not divide the widths.
     """
 
     def __init__(
@@ -206,8 +206,12 @@ class SpaceStage(nn.Module):
         check_choice("update", update, UPDATES)
         if update_layers < 1:
             raise ValueError(f"update_layers={update_layers}: the update needs at least one layer")
+        if message_dim < 1:
+            raise ValueError(f"message_dim={message_dim}: messages are at least one channel wide")
         if attention == "multihead" and (heads < 1 or dim % heads or message_dim % heads):
-            raise ValueError(f"heads={heads} must divide the node width {dim} and message width {message_dim}")
+            raise ValueError(
+                f"heads={heads} must divide the node width dim={dim} and the message width message_dim={message_dim}"
+            )
         edges = mask.nonzero() if neighbours == "hard" else None
         self.send = Send(dim, message_dim, positions, edges, norm)
         self.gather = Gather(dim, message_dim, attention, heads, neighbours, mask, norm)

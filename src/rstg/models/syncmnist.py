@@ -106,8 +106,12 @@ class SyncMNISTNet(nn.Module):
         """Return the memory before the first frame of `batch` clips."""
         return self.graph.initial_state(batch)
 
-    def step(self, frame: Num[Tensor, "b c h w"], state: GraphState) -> tuple[Float[Tensor, "b k"], GraphState]:
-        """Take one frame; return the logits for the clip so far, and the memory for the next frame."""
-        out = self.graph.step(self.features(frame.unsqueeze(2)).squeeze(2), state)
-        vector, state = out[0], out[1]
-        return self.classifier(self.dropout(vector)), state
+    def step(
+        self, frame: Num[Tensor, "b c h w"], state: GraphState, return_attention: bool = False
+    ) -> tuple[Tensor, GraphState] | tuple[Tensor, GraphState, GraphAttention]:
+        """Take one frame; return the logits (B, num_classes) for the clip so far, and the memory for the next frame.
+
+        With `return_attention` also the graph's attention in this frame.
+        """
+        vector, *rest = self.graph.step(self.features(frame.unsqueeze(2)).squeeze(2), state, return_attention)
+        return self.classifier(self.dropout(vector)), *rest  # type: ignore[return-value]

@@ -126,12 +126,3 @@ class CurveLog(Callback):
         """Write the validation figures."""
         if not trainer.sanity_checking:
             self._write(trainer, {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")})
-
-
-def read_curves(path: str | Path) -> list[dict[str, Any]]:
-    """Rows of a CurveLog file, as numbers; None where a row has no such figure."""
-    path = Path(path)
-    if not path.is_file():
-        return []
-    with path.open(newline="") as file:
-        return [{k: float(v) if v else None for k, v in row.items()} for row in csv.DictReader(file)]

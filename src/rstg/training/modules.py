@@ -12,9 +12,9 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from rstg.data import SyncMNIST, render
+from rstg.metrics import classification_metrics
 from rstg.training.config import OptimizerConfig
 from rstg.training.data import Batch, SceneBatches
-from rstg.training.metrics import classification_metrics
 
 # A cell is a digit's if the digit covers more than this share of it.
 _COVERED = 0.1

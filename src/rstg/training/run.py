@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import platform
-import subprocess
 import time
 import warnings
 from pathlib import Path
@@ -20,11 +18,12 @@ from torch import nn
 import rstg
 from rstg.data import SyncMNIST
 from rstg.files import replacing, write_json
+from rstg.metrics import classification_metrics
 from rstg.models import create_model
+from rstg.results import commit, cpu_facts, hardware
 from rstg.training.callbacks import CleanInterrupt, CurveLog, Progress
 from rstg.training.config import OptimizerConfig, PretrainConfig, TrainConfig
 from rstg.training.data import SyncMNISTData, frame_scenes
-from rstg.training.metrics import classification_metrics
 from rstg.training.modules import ClipClassifier, FrameTask
 
 # Our own lines tell progress; what Lightning says of its own parts is no news to whoever trains.
@@ -41,11 +40,6 @@ def resolve_device(device: str) -> str:
     return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
 
 
-def _cpu() -> dict[str, Any]:
-    # Older versions of torch do not tell.
-    return getattr(torch.cpu, "get_capabilities", dict)()
-
-
 def resolve_precision(precision: str, device: str) -> str:
     """ "bf16" or "float32" for "auto": bf16 only where its products run in hardware.
 
@@ -55,21 +49,8 @@ def resolve_precision(precision: str, device: str) -> str:
         return precision
     if device == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    capabilities = _cpu()
+    capabilities = cpu_facts()
     return "bf16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "float32"
-
-
-def hardware() -> dict[str, Any]:
-    """What a figure was measured on and with."""
-    name = _cpu().get("cpu_name") or platform.processor()
-    found = {"cpu": name, "threads": torch.get_num_threads(), "torch": torch.__version__, "rstg": rstg.__version__}
-    if torch.cuda.is_available():
-        found["gpu"] = torch.cuda.get_device_name()
-    root = Path(__file__).resolve().parents[3]
-    if (root / ".git").exists():
-        done = subprocess.run(["git", "-C", root, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-        found["commit"] = done.stdout.strip()
-    return found
 
 
 def _trainer(
@@ -171,7 +152,8 @@ def train(config: TrainConfig, out: str | Path, resume: bool = False, pretrained
     _fit(trainer, module, folder, resume, datamodule=data)
     best = torch.load(kept.best_model_path or folder / LAST, weights_only=True)
     module.load_state_dict(best["state_dict"])
-    rstg.save(model, out / "model", run=config.as_dict(), step=best["global_step"], hardware=hardware())
+    facts = {"run": config.as_dict(), "step": best["global_step"], "hardware": hardware(), "commit": commit()}
+    rstg.save(model, out / "model", **facts)
     return out
 
 

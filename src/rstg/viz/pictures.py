@@ -12,11 +12,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from rstg.files import replacing
+from rstg.files import read_curves, replacing
 from rstg.graph import GraphAttention
-from rstg.training.callbacks import read_curves
 
 _GOOD, _BAD, _INK = "#2a7f3f", "#b3261e", "#222222"
+# Frames of a row of the contact sheet, at most.
+_FRAMES = 16
 
 
 def _figure(width: float, height: float) -> Figure:
@@ -90,18 +91,25 @@ def contact_sheet(
     path: str | Path,
     right: Sequence[bool] | None = None,
 ) -> Path:
-    """Frames of each video in a row, with its caption: (V, T, H, W) bytes.
+    """Frames of each video in a row, under their numbers, beside the video's caption.
 
-    `right` colours the captions: green where True, red where False.
+    Args:
+        clips: (V, T, H, W) bytes; of long videos frames evenly spread over them are shown.
+        captions: One for each video, of one or more lines.
+        right: Colours the captions: green where True, red where False.
     """
-    videos, frames = clips.shape[:2]
-    figure = _figure(0.85 * frames + 2.6, 0.9 * videos)
-    axes = figure.subplots(videos, frames + 1, squeeze=False, width_ratios=[3.0] + [1.0] * frames)
+    videos, length = clips.shape[:2]
+    at = np.unique(np.linspace(0, length - 1, min(length, _FRAMES)).round().astype(int))
+    inches = 0.08 * max(len(line) for caption in captions for line in caption.split("\n")) + 0.15
+    figure = _figure(0.85 * len(at) + inches, 0.89 * videos + 0.25)
+    axes = figure.subplots(videos, len(at) + 1, squeeze=False, width_ratios=[inches / 0.85] + [1.0] * len(at))
     for v in range(videos):
         colour = _INK if right is None else _GOOD if right[v] else _BAD
         axes[v, 0].text(0, 0.5, captions[v], color=colour, fontsize=9, va="center")
-        for t in range(frames):
-            axes[v, t + 1].imshow(clips[v, t], cmap="gray", vmin=0, vmax=255)
+        for column, t in enumerate(at):
+            axes[v, column + 1].imshow(clips[v, t], cmap="gray", vmin=0, vmax=255)
+            if v == 0:
+                axes[v, column + 1].set_title(f"frame {t}" if column == 0 else str(t), fontsize=8, pad=3)
         for axis in axes[v]:
             axis.set_axis_off()
     return _save(figure, path)

@@ -10,12 +10,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from rstg.data import pair_names
+from rstg.data import SyncMNIST, pair_names
 from rstg.data.scenes import NUM_CLASSES
 from rstg.files import replacing
-from rstg.training.config import TrainConfig
-from rstg.training.data import SyncMNISTData
-from rstg.training.metrics import confusion_matrix
+from rstg.metrics import confusion_matrix
 from rstg.viz.pictures import attention_picture, bars_picture, confusion_picture, contact_sheet
 
 _SHOWN = 10
@@ -35,17 +33,24 @@ def references(digits: int) -> dict[str, float]:
 
 
 def write_report(
-    out: Path, config: TrainConfig, model: nn.Module, found: dict[str, dict[str, Any]], seconds: float
+    out: Path, model: nn.Module, videos: SyncMNIST, found: dict[str, dict[str, Any]], seed: int, seconds: float
 ) -> Path:
-    """Write report.md, report.html and their pictures into the folder `out`, where curves.png already is."""
-    lines = references(config.data.scene.digits)
+    """Write report.md, report.html and their pictures into the folder `out`, where curves.png already is.
+
+    Args:
+        out: Folder of the run. model: The network whose attention is drawn.
+        videos: The test videos. found: Metrics of each row, with "logits" and "labels", the whole network first.
+        seed: Of the run. seconds: What it all took.
+    """
+    digits = videos.scenes.config.digits
+    lines = references(digits)
     first = next(iter(found.values()))
     names = pair_names()
     predicted, labels = first["logits"].argmax(1), first["labels"]
     bars_picture({n: (f["top1"], *f["top1_interval_95"]) for n, f in found.items()}, out / "accuracy.png", lines)
     confusion_picture(confusion_matrix(predicted, labels, NUM_CLASSES), names, out / "confusion.png")
     # The first test videos, whatever the network makes of them.
-    batch = SyncMNISTData(config.data, seed=config.seed).videos("test").batch(np.arange(min(_SHOWN, len(labels))))
+    batch = videos.batch(np.arange(min(_SHOWN, len(labels))))
     clips = batch["clip"][:, :, 0].numpy()
     right = [bool(p == y) for p, y in zip(predicted[: len(clips)], labels[: len(clips)], strict=True)]
     captions = [f"{names[p]} (truth: {names[y]})" for p, y in zip(predicted[: len(clips)], labels, strict=False)]
@@ -66,8 +71,8 @@ def write_report(
         for name, f in found.items()
     ] + [[name, "", f"{value:.3f}", "", ""] for name, value in lines.items()]
     intro = (
-        f"Which two of {config.data.scene.digits} digits move together, tested on {first['videos']:,} videos of "
-        f"{first['digits']}, never trained on. Seed {config.seed}; everything took {seconds / 60:.1f} minutes. "
+        f"Which two of {digits} digits move together, tested on {first['videos']:,} videos of "
+        f"{first['digits']}, never trained on. Seed {seed}; everything took {seconds / 60:.1f} minutes. "
         f"The rows without a stage are short runs: compare them with the curve of the whole network at as many videos."
     )
     table = ["| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *rows]]

@@ -20,7 +20,9 @@ def wilson_interval(correct: int, total: int) -> tuple[float, float]:
     middle = p + _Z**2 / (2 * total)
     half = _Z * math.sqrt(p * (1 - p) / total + _Z**2 / (4 * total**2))
     scale = 1 + _Z**2 / total
-    return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
+    # At the ends the bound is exactly 0 or 1; rounding would leave it beside the proportion, on the wrong side.
+    low = (middle - half) / scale if correct else 0.0
+    return low, (middle + half) / scale if correct < total else 1.0
 
 
 def classification_metrics(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> dict[str, Any]:

@@ -1,0 +1,18 @@
+"""rstg data: the group of commands that make data and look at it."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+
+from rstg.cli.group import choose
+
+COMMANDS = {
+    "syncmnist": "write synchronous digits: pictures and videos to look at, NumPy archives for other tools",
+}
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command of the group; each is a module of its own, data_<name>."""
+    command = choose("rstg data", "Make data, and look at it.", COMMANDS, arguments)
+    return importlib.import_module(f"rstg.cli.data_{command}").run(arguments[1:])
