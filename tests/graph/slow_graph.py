@@ -56,23 +56,42 @@ def normalised(module, kind: str, frames: Frames, over_clip: bool = False) -> Fr
     return [list(standard(torch.stack(frame), 1e-12) * module.weight + module.bias) for frame in frames]
 
 
+def where_it_is(create, level: int, value: Tensor) -> tuple[Tensor, Tensor]:
+    """Centroid (2, C) of each channel in its region, and how much of the channel there is."""
+    mean, *first = value.chunk(3)
+    usual = create.features.mean_scale.square[level, 0].sqrt()
+    size = mean.abs() / usual
+    centroid = torch.stack([(m / usual / (size + 0.01)).clamp(-1, 1) for m in first])
+    return centroid, size / (size + 0.3)
+
+
+def described(create, level: int, now: Tensor, before: Tensor) -> Tensor:
+    """What a node is told: every kind of feature, divided by its usual size."""
+    if not create.moments and not create.motion:
+        return now
+    kinds = list(now.chunk(3 if create.moments else 1))
+    if create.motion:
+        kinds += [after - earlier for after, earlier in zip(kinds, before.chunk(len(kinds)), strict=True)]
+    if create.moments:
+        (centroid, present), (earlier, was_present) = (where_it_is(create, level, value) for value in (now, before))
+        kinds += list(centroid * present)
+        if create.motion:
+            kinds += list((centroid - earlier) * torch.minimum(present, was_present))
+    usual = create.features.scale.square[level].sqrt()
+    return torch.cat([kind / size for kind, size in zip(kinds, usual, strict=True)])
+
+
 def created(block, clip: Tensor) -> Frames:
-    create = block.create_nodes
-    raw = [[pooled(frame, box, create.moments) for box in boxes_of(block.scales)] for frame in clip.unbind(1)]
-
-    def own_norm(norm, value):
-        return standard(value, 1e-10) * norm.weight + norm.bias
-
-    frames = []
-    for t, frame in enumerate(raw):
-        row = []
-        for i, value in enumerate(frame):
-            feature = own_norm(create.pooled_norm, value) if create.moments or create.motion else value
-            if create.motion:
-                change = value - raw[t - 1][i] if t else torch.zeros_like(value)
-                feature = torch.cat([feature, own_norm(create.motion_norm, change)])
-            row.append(create.project(feature))
-        frames.append(row)
+    create, boxes = block.create_nodes, boxes_of(block.scales)
+    raw = [[pooled(frame, box, create.moments) for box in boxes] for frame in clip.unbind(1)]
+    levels = [sorted(block.scales, reverse=True).index(box[0]) for box in boxes]
+    frames = [
+        [
+            create.project(described(create, level, value, raw[max(t - 1, 0)][i]))
+            for i, (level, value) in enumerate(zip(levels, frame, strict=True))
+        ]
+        for t, frame in enumerate(raw)
+    ]
     return normalised(create.norm, block.input_norm, frames, over_clip=True)
 
 
@@ -94,7 +113,7 @@ def remembered(stage, frames: Frames) -> Frames:
                 update = torch.sigmoid(update + kept_update)
                 new = torch.tanh(new + torch.sigmoid(reset + kept_reset) * kept_new)
                 hidden = (1 - update) * new + update * hidden
-            out[t].append(hidden)
+            out[t].append(frame[i] + hidden if stage.residual else hidden)
     return out
 
 
