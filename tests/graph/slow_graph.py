@@ -56,22 +56,40 @@ def normalised(module, kind: str, frames: Frames, over_clip: bool = False) -> Fr
     return [list(standard(torch.stack(frame), 1e-12) * module.weight + module.bias) for frame in frames]
 
 
+def told(features, level: int, now: Tensor, before: Tensor) -> Tensor:
+    """What a node is told of its region in this frame and the one before, each kind at its level's usual size."""
+    now, before = now.view(features.kinds, -1), before.view(features.kinds, -1)
+
+    def centroid(moments):
+        mean, x, y = moments / torch.sqrt(features.mean_scale.square[level] + 1e-12)
+        present = mean.abs() / (mean.abs() + 0.3)
+        places = [(along / (mean.abs() + 0.01)).clamp(-1, 1) for along in (x, y)]
+        return places, present
+
+    parts = list(now)
+    if features.motion:
+        parts += list(now - before)
+    if features.moments:
+        (places, present), (old_places, old_present) = centroid(now), centroid(before)
+        parts += [place * present for place in places]
+        if features.motion:
+            both = torch.minimum(present, old_present)
+            parts += [(place - old) * both for place, old in zip(places, old_places, strict=True)]
+    sizes = torch.sqrt(features.scale.square[level] + 1e-12)
+    return torch.cat([part / size for part, size in zip(parts, sizes, strict=True)])
+
+
 def created(block, clip: Tensor) -> Frames:
-    create = block.create_nodes
-    raw = [[pooled(frame, box, create.moments) for box in boxes_of(block.scales)] for frame in clip.unbind(1)]
-
-    def own_norm(norm, value):
-        return standard(value, 1e-10) * norm.weight + norm.bias
-
+    create, boxes = block.create_nodes, boxes_of(block.scales)
+    raw = [[pooled(frame, box, create.moments) for box in boxes] for frame in clip.unbind(1)]
     frames = []
     for t, frame in enumerate(raw):
         row = []
         for i, value in enumerate(frame):
-            feature = own_norm(create.pooled_norm, value) if create.moments or create.motion else value
-            if create.motion:
-                change = value - raw[t - 1][i] if t else torch.zeros_like(value)
-                feature = torch.cat([feature, own_norm(create.motion_norm, change)])
-            row.append(create.project(feature))
+            if create.moments or create.motion:
+                level = sorted(set(block.scales), reverse=True).index(boxes[i][0])
+                value = told(create.features, level, value, raw[max(t - 1, 0)][i])
+            row.append(create.project(value))
         frames.append(row)
     return normalised(create.norm, block.input_norm, frames, over_clip=True)
 

@@ -46,7 +46,7 @@ def build(options, homogeneous=False):
         for name, value in [*block.named_parameters(), *block.named_buffers()]:
             if name.rsplit(".", 1)[-1] in ("weight", "bias", "running_mean"):
                 value.add_(0.2 * torch.randn_like(value))
-            elif name.endswith("running_var"):
+            elif name.endswith(("running_var", "square")):
                 value.mul_(0.5 + torch.rand_like(value))
     return block
 

@@ -95,7 +95,7 @@ class CreateNodes(nn.Module):
         else:
             # Two frames differ by little: in bfloat16 their difference would be mostly rounding.
             with torch.autocast(x.device.type, enabled=False):
-                pooled = self.pool(x.float())
+                pooled = self.pool(x.to(torch.promote_types(x.dtype, torch.float32)))
                 features = self.features(pooled, previous, started).to(x.dtype)
         return self.norm(self.project(features)), pooled[:, -1]
 
