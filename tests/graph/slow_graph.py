@@ -112,7 +112,7 @@ def remembered(stage, frames: Frames) -> Frames:
                 update = torch.sigmoid(update + kept_update)
                 new = torch.tanh(new + torch.sigmoid(reset + kept_reset) * kept_new)
                 hidden = (1 - update) * new + update * hidden
-            out[t].append(hidden)
+            out[t].append(frame[i] + hidden if stage.residual else hidden)
     return out
 
 

@@ -31,6 +31,7 @@ RECURRENT = {
     "schedule": ("all", "last", "space", "time"),
     "cell": ("lstm", "gru"),
     "inner_time_stages": (None, 1),
+    "time_residual": (False, True),
 }
 
 
