@@ -23,7 +23,11 @@ OPTIONS = {
     "readout": ("mean", "last"),
     "output": ("vec", "map"),
 }
-SCHEDULED = {"schedule": ("all", "last", "space", "time"), "cell": ("lstm", "gru")}
+SCHEDULED = {
+    "schedule": ("all", "last", "space", "time"),
+    "cell": ("lstm", "gru"),
+    "time_residual": (False, True),
+}
 
 
 def choices(table):
