@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rstg.graph import RSTG, GraphAttention, GraphState, HomogeneousGraph
     from rstg.models.insert import insert
     from rstg.models.zoo import create_model, list_models
-    from rstg.weights import load, save
+    from rstg.weights import load, packaged, save
 
 __version__ = "0.1.0"
 
@@ -26,6 +26,7 @@ _PUBLIC = {
     "insert": "rstg.models.insert",
     "list_models": "rstg.models.zoo",
     "load": "rstg.weights",
+    "packaged": "rstg.weights",
     "save": "rstg.weights",
 }
 
@@ -39,6 +40,7 @@ __all__ = [
     "insert",
     "list_models",
     "load",
+    "packaged",
     "save",
 ]
 

@@ -9,18 +9,27 @@ from typing import Any
 
 from torch import nn
 
+from rstg.errors import nearest
 from rstg.models.zoo import MODELS, create_model, name_of
 
 FORMAT = "rstg-model-1"
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
+# Trained networks that come with the package, a folder each.
+_PACKAGED = Path(__file__).parent / "pretrained"
 
 
-def save(model: nn.Module, folder: str | Path, **facts: Any) -> Path:
+def packaged() -> list[str]:
+    """Names of the trained networks that come with the package; `load` takes them."""
+    return sorted(folder.name for folder in _PACKAGED.iterdir()) if _PACKAGED.is_dir() else []
+
+
+def save(model: nn.Module, folder: str | Path, half: bool = False, **facts: Any) -> Path:
     """Save a network of the zoo into a folder; `rstg.load` gives it back.
 
     Args:
         model: A network of list_models().
         folder: Made if needed. Each file is written beside its place and moved there when complete.
+        half: Store floating point numbers in half precision (float16); they are loaded as float32.
         facts: Plain values to keep in config.json: data, seed, figures.
 
     Raises:
@@ -33,12 +42,36 @@ def save(model: nn.Module, folder: str | Path, **facts: Any) -> Path:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    if half:
+        state = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
     with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as scratch:
         save_file(state, str(Path(scratch) / WEIGHTS), metadata={"format": "pt"})
         (Path(scratch) / CONFIG).write_text(text + "\n")
         for name in (WEIGHTS, CONFIG):
             (Path(scratch) / name).replace(folder / name)
     return folder
+
+
+def _folder(name: str | Path) -> Path:
+    """The folder, or that of the packaged network of this name."""
+    folder = Path(name)
+    if folder.exists() or folder.name != str(name):
+        return folder
+    if str(name) not in packaged():
+        raise FileNotFoundError(
+            f"there is no folder {str(name)!r}, and no network of that name comes with the package "
+            f"({', '.join(packaged()) or 'none does'}){nearest(str(name), packaged())}"
+        )
+    return _PACKAGED / name
+
+
+def read_facts(folder: str | Path) -> dict[str, Any]:
+    """What is known of a saved or packaged network: the facts that it was saved with.
+
+    Raises:
+        FileNotFoundError, ValueError: as load.
+    """
+    return dict(_read_config(_folder(folder)).get("facts", {}))
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -107,11 +140,14 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
 def load(folder: str | Path) -> nn.Module:
     """Load a network that `save` wrote, in eval mode, ready to use. Nothing of the files is executed.
 
+    Args:
+        folder: Where it is, or the name of a network that comes with the package (see `packaged`).
+
     Raises:
         FileNotFoundError: if the folder or one of its two files is missing.
         ValueError: if a file is of another kind, or the weights are another network's.
     """
-    folder = Path(folder)
+    folder = _folder(folder)
     config = _read_config(folder)
     try:
         model = create_model(config["model"], **config["options"])

@@ -14,7 +14,7 @@ import pytest
 
 from rstg.cli.main import main
 
-CONFIG = str(Path(__file__).resolve().parents[2] / "configs" / "syncmnist3" / "demo.yaml")
+CONFIG = str(Path(__file__).resolve().parents[2] / "configs" / "syncmnist3" / "packaged.yaml")
 SHORT = [
     "pretrain.optimizer.steps=200",
     "pretrain.optimizer.batch_size=16",

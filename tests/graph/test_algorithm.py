@@ -32,7 +32,6 @@ RECURRENT = {
     "cell": ("lstm", "gru"),
     "time_residual": (False, True),
     "inner_time_stages": (None, 1),
-    "time_residual": (False, True),
 }
 
 

@@ -26,6 +26,13 @@ class Parser(ArgumentParser):
         raise ValueError(" ".join(message.split()) + (nearest(missed[1], known) if missed else ""))
 
 
+def default_config(name: str) -> str:
+    """Path of a configuration that comes with the package, or lies in the checkout that it runs from."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "configs" / name
+    return str(installed if installed.is_file() else package.parents[1] / "configs" / name)
+
+
 def add_run_options(parser: Parser, config: str | None = None) -> None:
     """Add --config (required where there is no default) and overrides, as load_config takes them."""
     parser.add_argument(

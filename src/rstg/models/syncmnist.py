@@ -100,7 +100,11 @@ class SyncMNISTNet(nn.Module):
         if return_attention:
             vector, attention = self.graph(self.features(clip), return_attention=True)
             return self.classifier(self.dropout(vector)), attention
-        return self.classifier(self.dropout(self.graph(self.features(clip))))
+        return self.classify(self.features(clip))
+
+    def classify(self, volume: Float[Tensor, "b d t y x"]) -> Float[Tensor, "b k"]:
+        """Return the logits of a feature volume, as `features` gives it."""
+        return self.classifier(self.dropout(self.graph(volume)))
 
     def initial_state(self, batch: int) -> GraphState:
         """Return the memory before the first frame of `batch` clips."""

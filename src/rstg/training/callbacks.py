@@ -16,10 +16,13 @@ from rstg.files import replacing
 
 
 class Progress(Callback):
-    """One line every few seconds: step, loss, accuracy, videos a second, time left."""
+    """One line every few seconds: step, loss, accuracy, videos a second, time left.
 
-    def __init__(self, name: str, steps: int, batch_size: int, every_s: float = 10.0) -> None:
-        self.name, self.steps, self.batch_size, self.every_s = name, steps, batch_size, every_s
+    Where several networks are trained side by side, `prefix` is that of the one whose figures are shown.
+    """
+
+    def __init__(self, name: str, steps: int, batch_size: int, prefix: str = "", every_s: float = 10.0) -> None:
+        self.name, self.steps, self.batch_size, self.prefix, self.every_s = name, steps, batch_size, prefix, every_s
         self._last = (0.0, 0)
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
@@ -34,7 +37,7 @@ class Progress(Callback):
             return
         rate = (step - self._last[1]) / max(spent, 1e-9)
         self._last = (now, step)
-        figures = {key: float(value) for key, value in trainer.callback_metrics.items()}
+        figures = {key.removeprefix(self.prefix): float(value) for key, value in trainer.callback_metrics.items()}
         shown = "  ".join(
             f"{key.replace('train/', '')} {figures[key]:.3f}"
             for key in ("train/loss", "train/top1", "val/top1")
@@ -85,12 +88,13 @@ class CurveLog(Callback):
     """Append figures to a CSV file; a resumed run keeps the rows before its first step.
 
     Columns: step, videos, seconds (of training, over all parts of a resumed run), and one for each figure.
+    `prefix` is that of the network's figures where several are trained side by side.
     """
 
     COLUMNS = ("step", "videos", "seconds", "train/loss", "train/top1", "val/loss", "val/top1", "val/top5")
 
-    def __init__(self, path: Path, batch_size: int, every: int = 20) -> None:
-        self.path, self.batch_size, self.every = path, batch_size, every
+    def __init__(self, path: Path, batch_size: int, prefix: str = "", every: int = 20) -> None:
+        self.path, self.batch_size, self.prefix, self.every = path, batch_size, prefix, every
         self._start = 0.0
         self._sum: dict[str, float] = {}
         self._count = 0
@@ -116,7 +120,7 @@ class CurveLog(Callback):
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
         """Write the mean since the last row when it is due."""
         for key in ("train/loss", "train/top1"):
-            self._sum[key] = self._sum.get(key, 0.0) + float(trainer.callback_metrics[key])
+            self._sum[key] = self._sum.get(key, 0.0) + float(trainer.callback_metrics[self.prefix + key])
         self._count += 1
         if trainer.global_step % self.every == 0:
             self._write(trainer, {key: value / self._count for key, value in self._sum.items()})
@@ -125,4 +129,5 @@ class CurveLog(Callback):
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Write the validation figures."""
         if not trainer.sanity_checking:
-            self._write(trainer, {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")})
+            figures = {key.removeprefix(self.prefix): float(v) for key, v in trainer.callback_metrics.items()}
+            self._write(trainer, {key: value for key, value in figures.items() if key.startswith("val/")})

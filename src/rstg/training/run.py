@@ -6,6 +6,7 @@ import json
 import logging
 import time
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,13 @@ import rstg
 from rstg.data import SyncMNIST
 from rstg.files import replacing, write_json
 from rstg.metrics import classification_metrics
-from rstg.models import create_model
+from rstg.models import SyncMNISTNet, create_model
 from rstg.results import commit, cpu_facts, hardware
 from rstg.training.callbacks import CleanInterrupt, CurveLog, Progress
 from rstg.training.config import OptimizerConfig, PretrainConfig, TrainConfig
 from rstg.training.data import SyncMNISTData, frame_scenes
 from rstg.training.modules import ClipClassifier, FrameTask
+from rstg.training.side_by_side import SideBySide
 
 # Our own lines tell progress; what Lightning says of its own parts is no news to whoever trains.
 logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
@@ -54,15 +56,16 @@ def resolve_precision(precision: str, device: str) -> str:
 
 
 def _trainer(
-    config: TrainConfig, optimizer: OptimizerConfig, folder: Path, name: str, best: bool
+    config: TrainConfig, optimizer: OptimizerConfig, folder: Path, shown: list[pl.Callback], best: str | None
 ) -> tuple[pl.Trainer, ModelCheckpoint]:
+    """Trainer of a stage; `best` is the figure of validation whose best step is kept, None without validation."""
     device = resolve_device(config.device)
     folder.mkdir(parents=True, exist_ok=True)
     # One callback keeps the last and, where there is validation, the best.
     kept = ModelCheckpoint(
         folder,
         filename="best",
-        monitor="val/top1" if best else None,
+        monitor=best,
         mode="max",
         save_last=True,
         enable_version_counter=False,
@@ -79,16 +82,16 @@ def _trainer(
         gradient_clip_val=optimizer.clip_norm or None,
         logger=TensorBoardLogger(str(folder), name="", version=""),
         log_every_n_steps=20,
-        callbacks=[
-            kept,
-            Progress(name, optimizer.steps, optimizer.batch_size),
-            CurveLog(folder / CURVES, optimizer.batch_size),
-            CleanInterrupt(folder / LAST),
-        ],
+        callbacks=[kept, *shown, CleanInterrupt(folder / LAST)],
         enable_progress_bar=False,
         enable_model_summary=False,
     )
     return trainer, kept
+
+
+def _shown(name: str, optimizer: OptimizerConfig, folder: Path) -> list[pl.Callback]:
+    """Progress and curves of a stage that trains one network."""
+    return [Progress(name, optimizer.steps, optimizer.batch_size), CurveLog(folder / CURVES, optimizer.batch_size)]
 
 
 def _fit(trainer: pl.Trainer, module: pl.LightningModule, folder: Path, resume: bool, **data: Any) -> None:
@@ -109,10 +112,22 @@ def pretrain(config: TrainConfig, how: PretrainConfig, cnn: nn.Module, folder: P
         return
     data = SyncMNISTData(config.data, seed=config.seed)
     videos = SyncMNIST(frame_scenes(data, how.optimizer.steps, how.optimizer.batch_size))
-    trainer, _ = _trainer(config, how.optimizer, folder, f"pre-training ({how.task})", best=False)
+    shown = _shown(f"pre-training ({how.task})", how.optimizer, folder)
+    trainer, _ = _trainer(config, how.optimizer, folder, shown, best=None)
     _fit(trainer, FrameTask(cnn, videos, how.task, how.optimizer), folder, resume)
     with replacing(done) as scratch:
         torch.save(cnn.state_dict(), scratch)
+
+
+def _state(out: Path, run: dict[str, Any], resume: bool) -> None:
+    """Write into the run's folder what it is, unless the folder holds another run."""
+    stated = out / CONFIG
+    if stated.is_file():
+        if not resume:
+            raise FileExistsError(f"{out} holds a run: add --resume to go on with it, or choose another folder")
+        if json.loads(stated.read_text()) != run:
+            raise ValueError(f"{out} holds a run of another configuration ({stated}): resume that, or another folder")
+    write_json(stated, run)
 
 
 def train(config: TrainConfig, out: str | Path, resume: bool = False, pretrained: str | Path | None = None) -> Path:
@@ -129,16 +144,9 @@ def train(config: TrainConfig, out: str | Path, resume: bool = False, pretrained
         KeyboardInterrupt: after Ctrl-C, once the checkpoint is written.
     """
     out = Path(out)
-    stated = out / CONFIG
-    if stated.is_file():
-        if not resume:
-            raise FileExistsError(f"{out} holds a run: add --resume to go on with it, or choose another folder")
-        if json.loads(stated.read_text()) != config.as_dict():
-            raise ValueError(f"{out} holds a run of another configuration ({stated}): resume that, or another folder")
+    _state(out, config.as_dict(), resume)
     pl.seed_everything(config.seed, verbose=False)
     model: Any = create_model(config.model.name, **config.model.options)
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(stated, config.as_dict())
     if config.pretrain is not None:
         if pretrained is not None:
             model.cnn.load_state_dict(torch.load(Path(pretrained) / "pretrain" / DONE, weights_only=True))
@@ -148,13 +156,47 @@ def train(config: TrainConfig, out: str | Path, resume: bool = False, pretrained
     folder = out / "train"
     data = SyncMNISTData(config.data, config.optimizer.steps, config.optimizer.batch_size, config.seed)
     module = ClipClassifier(model, config.optimizer, config.pretrain is not None and config.pretrain.freeze)
-    trainer, kept = _trainer(config, config.optimizer, folder, "training", best=True)
+    shown = _shown("training", config.optimizer, folder)
+    trainer, kept = _trainer(config, config.optimizer, folder, shown, best="val/top1")
     _fit(trainer, module, folder, resume, datamodule=data)
     best = torch.load(kept.best_model_path or folder / LAST, weights_only=True)
     module.load_state_dict(best["state_dict"])
     facts = {"run": config.as_dict(), "step": best["global_step"], "hardware": hardware(), "commit": commit()}
     rstg.save(model, out / "model", **facts)
     return out
+
+
+def train_side_by_side(
+    config: TrainConfig, networks: Mapping[str, SyncMNISTNet], out: str | Path, resume: bool = False
+) -> dict[str, Path]:
+    """Train several networks with the same frozen CNN on the same videos, in the same steps.
+
+    Args:
+        config: Data, optimiser and seed for all of them; its model is the first's.
+        networks: By name; their CNNs hold the same weights already.
+        out: Folder; each network's model/ (after the last step) and curves are in a folder of its name.
+        resume: Go on with what the folder holds.
+
+    Raises:
+        FileExistsError, ValueError, KeyboardInterrupt: as train.
+    """
+    out = Path(out)
+    run = config.as_dict()
+    _state(out, {**run, "networks": {name: network.config for name, network in networks.items()}}, resume)
+    folders = {name: out / name for name in networks}
+    if all((folder / "model").is_dir() for folder in folders.values()):
+        return folders
+    pl.seed_everything(config.seed, verbose=False)
+    how = config.optimizer
+    module = SideBySide(networks, how)
+    first = next(iter(networks))
+    shown: list[pl.Callback] = [Progress("training", how.steps, how.batch_size, f"{first}/")]
+    shown += [CurveLog(folder / CURVES, how.batch_size, f"{name}/") for name, folder in folders.items()]
+    trainer, _ = _trainer(config, how, out, shown, best=f"{first}/val/top1")
+    _fit(trainer, module, out, resume, datamodule=SyncMNISTData(config.data, how.steps, how.batch_size, config.seed))
+    for name, network in networks.items():
+        rstg.save(network, folders[name] / "model", run=run, step=how.steps, hardware=hardware(), commit=commit())
+    return folders
 
 
 def evaluate(model: nn.Module, config: TrainConfig, split: str = "test") -> dict[str, Any]:

@@ -73,7 +73,8 @@ def write_report(
     intro = (
         f"Which two of {digits} digits move together, tested on {first['videos']:,} videos of "
         f"{first['digits']}, never trained on. Seed {seed}; everything took {seconds / 60:.1f} minutes. "
-        f"The rows without a stage are short runs: compare them with the curve of the whole network at as many videos."
+        f"The packaged network was trained before; the live ones began with its CNN, frozen, and an untrained graph, "
+        f"and saw the same training videos side by side."
     )
     table = ["| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *rows]]
     pictures = [f"## {text}\n\n![{text}]({file})" for file, text in _PICTURES.items()]
