@@ -21,7 +21,7 @@ from rstg.files import replacing, write_json
 from rstg.metrics import classification_metrics
 from rstg.models import create_model
 from rstg.results import commit, cpu_facts, hardware
-from rstg.training.callbacks import CleanInterrupt, CurveLog, Progress
+from rstg.training.callbacks import CleanInterrupt, CurveLog, LastCheckpoint, Progress
 from rstg.training.config import OptimizerConfig, PretrainConfig, TrainConfig
 from rstg.training.data import SyncMNISTData, frame_scenes
 from rstg.training.modules import ClipClassifier, FrameTask
@@ -58,13 +58,13 @@ def _trainer(
 ) -> tuple[pl.Trainer, ModelCheckpoint]:
     device = resolve_device(config.device)
     folder.mkdir(parents=True, exist_ok=True)
-    # One callback keeps the last and, where there is validation, the best.
+    # Where there is validation this keeps the best, and LastCheckpoint the last.
     kept = ModelCheckpoint(
         folder,
         filename="best",
         monitor="val/top1" if best else None,
         mode="max",
-        save_last=True,
+        save_last=not best,
         enable_version_counter=False,
         every_n_train_steps=None if best else config.validate_every,
     )
@@ -84,6 +84,7 @@ def _trainer(
             Progress(name, optimizer.steps, optimizer.batch_size),
             CurveLog(folder / CURVES, optimizer.batch_size),
             CleanInterrupt(folder / LAST),
+            *([LastCheckpoint(folder / LAST)] if best else []),
         ],
         enable_progress_bar=False,
         enable_model_summary=False,
