@@ -46,7 +46,7 @@ def accuracy_picture(rows: Sequence[Row], lines: Mapping[str, float], path: str 
             axis.plot([run.top1 for run in row.runs], [at] * len(row.runs), ".", color="#222222", ms=5, zorder=4)
             axis.annotate(f"{100 * row.top1:.1f}", (1.02, at), va="center", fontsize=9, annotation_clip=False)
         else:
-            axis.annotate("not trained", (0.01, at), va="center", fontsize=8, color="grey")
+            axis.annotate("not trained", (0.01, at), va="center", fontsize=8, color="grey", backgroundcolor="white")
         if row.paper is not None:
             axis.plot(row.paper, at, "D", mfc="none", mec=_PAPER, mew=1.4, ms=8, zorder=5)
             axis.annotate(
