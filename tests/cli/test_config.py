@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rstg.cli.options import load_config
+from rstg.cli.options import Parser, add_run_options, load_config
+from rstg.training.table import ROWS
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
@@ -44,6 +45,13 @@ def test_later_files_win_then_networks_then_exceptions_then_overrides(tmp_path):
     assert graph.model.options == {"graph": {"dim": 5}}
 
 
+def test_what_is_given_stands_for_the_usual_configuration():
+    parser = Parser(prog="rstg")
+    add_run_options(parser, "usual.yaml")
+    assert parser.parse_args(["seed=1"]).config == ["usual.yaml"]
+    assert parser.parse_args(["--config", "usual.yaml", "--config", "b.yaml"]).config == ["usual.yaml", "b.yaml"]
+
+
 @pytest.mark.parametrize(
     ("value", "told"),
     [
@@ -72,8 +80,9 @@ def test_every_row_of_the_table_has_the_scale_s_budget(digits, scale):
     folder = CONFIGS / f"syncmnist{digits}"
     overlay = folder / "scale" / f"{scale}.yaml"
     budget = yaml.safe_load(overlay.read_text())
-    rows = [path for path in folder.glob("*.yaml") if path.stem != "demo"]
-    assert len(rows) >= 11
+    rows = [folder / f"{name}.yaml" for name in ROWS]
+    # Further rows are in folders of their own.
+    rows += [path for path in folder.rglob("*/*.yaml") if path.parent.name != "scale"]
     shared = {}
     for path in rows:
         stated = yaml.safe_load(path.read_text())

@@ -11,7 +11,6 @@ from typing import Any
 
 from rstg.cli.options import Parser, add_run_options, load_config
 
-CONFIG = "configs/syncmnist3/demo.yaml"
 # The same network without one of its two stages.
 ABLATIONS = {"without space messages": "time", "without time": "space"}
 
@@ -19,10 +18,10 @@ ABLATIONS = {"without space messages": "time", "without time": "space"}
 def run(arguments: Sequence[str]) -> int:
     """Train, test and report."""
     parser = Parser(prog="rstg demo", description="Train a small RSTG on synchronous digits; write a report.")
-    add_run_options(parser, CONFIG)
+    add_run_options(parser, "configs/syncmnist3/demo.yaml")
     parser.add_argument("--out", type=str, default="runs/demo", help="folder of the report; a run in it goes on")
     options = parser.parse_args(list(arguments))
-    config, out = load_config(options.config or CONFIG, options.overrides), Path(options.out)
+    config, out = load_config(options.config, options.overrides), Path(options.out)
 
     from rstg.files import write_json
     from rstg.results import commit, hardware

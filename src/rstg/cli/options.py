@@ -24,11 +24,21 @@ NETWORKS, EXCEPTIONS = "networks", "exceptions"
 class Parser(ArgumentParser):
     """jsonargparse's parser whose errors are one line."""
 
+    # Not the option's default, which jsonargparse would put before what is given.
+    usual_config: str | None = None
+
     def error(self, message: str, ex: Exception | None = None) -> Any:
         """Raise ValueError with the message."""
         known = [name.lstrip("-") for action in self._actions for name in action.option_strings or [action.dest]]
         missed = re.search(r"(?:unrecognized arguments: --|key ')([\w.\-]+)", message, re.IGNORECASE)
         raise ValueError(" ".join(message.split()) + (nearest(missed[1], known) if missed else ""))
+
+    def parse_args(self, *given: Any, **more: Any) -> Namespace:  # type: ignore[override]
+        """Parse; where no configuration is given, the usual one stands."""
+        options: Namespace = super().parse_args(*given, **more)
+        if self.usual_config is not None and options.config is None:
+            options.config = [self.usual_config]
+        return options
 
 
 class _Repeated(argparse.Action):
@@ -39,10 +49,8 @@ class _Repeated(argparse.Action):
 
 
 def add_run_options(parser: Parser, config: str | None = None) -> None:
-    """Add --config and overrides, as load_config takes them; without a usual `config`, one must be given.
-
-    Where none is given, the value of --config is None: what is usual must not be merged with what is given.
-    """
+    """Add --config (required where there is no usual one) and overrides, as load_config takes them."""
+    parser.usual_config = config
     usual = "" if config is None else f" (usually {config})"
     parser.add_argument(
         "--config",

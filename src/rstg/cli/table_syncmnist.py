@@ -13,8 +13,12 @@ from jsonargparse.typing import PositiveInt
 from rstg.cli.options import Parser, add_overrides, load_config
 from rstg.errors import check_choice
 
-# Files of the rows' folder that are no rows.
-_OTHERS = ("demo",)
+
+def _configs() -> Path:
+    """The configurations that come with the package, or lie in the checkout that it runs from."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "configs"
+    return installed if installed.is_dir() else package.parents[1] / "configs"
 
 
 def _parser() -> Parser:
@@ -32,7 +36,7 @@ def _parser() -> Parser:
     add("--out", type=str, required=True, metavar="DIR", help="folder of the runs")
     add("--report", type=str, default=None, metavar="DIR", help="folder of the report, if not the runs'")
     add("--report-only", action="store_true", help="train nothing: the table of what is there")
-    add("--configs", type=str, default="configs", metavar="DIR", help="folder of the configurations")
+    add("--configs", type=str, default=None, metavar="DIR", help="folder of the configurations, if not rstg's own")
     add_overrides(parser)
     return parser
 
@@ -45,11 +49,11 @@ def _names(folder: Path) -> list[str]:
 def run(arguments: Sequence[str]) -> int:
     """Train, test and report."""
     options = _parser().parse_args(list(arguments))
-    folder = Path(options.configs) / f"syncmnist{options.digits}"
+    folder = Path(options.configs or _configs()) / f"syncmnist{options.digits}"
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}: --digits is 3 or 5, --configs where their rows are")
     check_choice("--scale", options.scale, _names(folder / "scale"))
-    there = [name for name in _names(folder) if name not in _OTHERS and not name.startswith("scale/")]
+    there = [name for name in _names(folder) if not name.startswith("scale/")]
 
     from rstg.training.table import ROWS, Job, collect, run_table
     from rstg.viz.table_report import write_table
