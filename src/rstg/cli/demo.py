@@ -27,10 +27,11 @@ def run(arguments: Sequence[str]) -> int:
         prog="rstg demo",
         description="Test the packaged network on new videos of three digits, train new graphs live, write a report.",
     )
-    add_run_options(parser, default_config("syncmnist3/demo.yaml"))
+    usual = default_config("syncmnist3/demo.yaml")
+    add_run_options(parser, usual)
     parser.add_argument("--out", type=str, default="runs/demo", help="folder of the report; a run in it goes on")
     options = parser.parse_args(list(arguments))
-    config, out = load_config(options.config, options.overrides), Path(options.out)
+    config, out = load_config(options.config or usual, options.overrides), Path(options.out)
 
     import torch
     from pytorch_lightning import seed_everything

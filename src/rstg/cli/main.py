@@ -16,6 +16,7 @@ COMMANDS = {
     "train": "train a network from a YAML configuration; resumable",
     "test": "test a trained network: top-1 and top-5 with intervals, metrics.json, confusion matrix",
     "data": "make data, and look at it: rstg data syncmnist",
+    "table": "every row of the paper's SyncMNIST table: train what is missing, resume, report",
     "demo": "train a small RSTG on three digits from scratch, test it, write a report",
 }
 

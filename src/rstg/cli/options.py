@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import copy
 import dataclasses
 import re
 from collections.abc import Sequence
@@ -11,19 +13,39 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
-from rstg.errors import nearest
-from rstg.models import create_model
-from rstg.training.config import PretrainConfig, TrainConfig
+from rstg.errors import check_choice, nearest
+from rstg.models import create_model, list_models
+from rstg.training.config import ModelConfig, PretrainConfig, TrainConfig
+
+# Names of a configuration file besides those of TrainConfig; see load_config.
+NETWORKS, EXCEPTIONS = "networks", "exceptions"
 
 
 class Parser(ArgumentParser):
     """jsonargparse's parser whose errors are one line."""
+
+    # Not the option's default, which jsonargparse would put before what is given.
+    usual_config: str | None = None
 
     def error(self, message: str, ex: Exception | None = None) -> Any:
         """Raise ValueError with the message."""
         known = [name.lstrip("-") for action in self._actions for name in action.option_strings or [action.dest]]
         missed = re.search(r"(?:unrecognized arguments: --|key ')([\w.\-]+)", message, re.IGNORECASE)
         raise ValueError(" ".join(message.split()) + (nearest(missed[1], known) if missed else ""))
+
+    def parse_args(self, *given: Any, **more: Any) -> Namespace:  # type: ignore[override]
+        """Parse; where no configuration is given, the usual one stands."""
+        options: Namespace = super().parse_args(*given, **more)
+        if self.usual_config is not None and options.config is None:
+            options.config = [self.usual_config]
+        return options
+
+
+class _Repeated(argparse.Action):
+    """Collects the values of an option that may be given several times."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        setattr(namespace, self.dest, [*(getattr(namespace, self.dest, None) or []), values])
 
 
 def default_config(name: str) -> str:
@@ -34,50 +56,122 @@ def default_config(name: str) -> str:
 
 
 def add_run_options(parser: Parser, config: str | None = None) -> None:
-    """Add --config (required where there is no default) and overrides, as load_config takes them."""
+    """Add --config (required where there is no usual one) and overrides, as load_config takes them."""
+    parser.usual_config = config
+    usual = "" if config is None else f" (usually {config})"
     parser.add_argument(
-        "--config", type=str, default=config, required=config is None, help="YAML of the run, as in configs/"
+        "--config",
+        action=_Repeated,
+        required=config is None,
+        metavar="YAML",
+        help=f"the run, as in configs/{usual}; given again, a file is merged over those before it",
     )
+    add_overrides(parser)
+
+
+def add_overrides(parser: Parser) -> None:
+    """Add changes to a configuration as positional arguments, as load_config takes them."""
     parser.add_argument("overrides", nargs="*", help="changes to it: optimizer.lr=0.001 data.scene.digits=5")
 
 
-def _check_names(given: Any, cls: type, where: str) -> None:
+def _check_names(given: Any, cls: type, where: str, extra: Sequence[str] = ()) -> None:
     """Refuse keys that the dataclass lacks, at any depth, by name and with the nearest one."""
     if not isinstance(given, dict):
         raise ValueError(f"{where or 'the configuration'} holds {given!r}, not names with values")
     fields = {item.name: item for item in dataclasses.fields(cls)}
     for key, value in given.items():
+        if key in extra:
+            continue
         if key not in fields:
-            raise ValueError(f"there is no option {where}{key}{nearest(str(key), fields)}. Valid: {', '.join(fields)}")
+            known = [*fields, *extra]
+            raise ValueError(f"there is no option {where}{key}{nearest(str(key), known)}. Valid: {', '.join(known)}")
         default = fields[key].default_factory
         inner = PretrainConfig if key == "pretrain" else default
         if dataclasses.is_dataclass(inner) and isinstance(inner, type) and value is not None:
             _check_names(value, inner, f"{where}{key}.")
 
 
-def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
-    """Read a run's YAML and apply overrides "a.b=value"; types, names and the network's options are checked.
+def _merge(below: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Names and values of both, at any depth; where both have a value, that of `over`."""
+    merged = dict(below)
+    for key, value in over.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """One file's names and values, checked by name."""
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no configuration {path}")
+    try:
+        found = yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    try:
+        extra = [NETWORKS, EXCEPTIONS]
+        _check_names(found, TrainConfig, "", extra)
+        _check_names(found.get(EXCEPTIONS) or {}, TrainConfig, f"{EXCEPTIONS}.")
+        for name, options in (found.get(NETWORKS) or {}).items():
+            check_choice(f"{NETWORKS} names", name, list_models())
+            if not isinstance(options, dict):
+                raise ValueError(f"{NETWORKS}.{name} holds {options!r}, not names with values")
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return found
+
+
+def _change(found: dict[str, Any], change: str) -> None:
+    """Apply "a.b=value" in place."""
+    name, equals, text = change.partition("=")
+    if not equals:
+        raise ValueError(f"{change!r} is not a change of the form name=value")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"the value of {change!r} is not YAML: {' '.join(str(error).split())}") from error
+    place = found
+    *parents, last = name.split(".")
+    for parent in parents:
+        if place.get(parent) is None:
+            place[parent] = {}
+        place = place[parent]
+        if not isinstance(place, dict):
+            raise ValueError(f"{change!r}: {parent} holds {place!r}, which has no names in it")
+    place[last] = value
+
+
+def load_config(paths: str | Path | Sequence[str | Path], overrides: Sequence[str] = ()) -> TrainConfig:
+    """Read a run from YAML files and overrides "a.b=value"; types, names and the network's options are checked.
+
+    Later files are merged over earlier ones. Two names serve a table whose rows share a scale:
+
+    - `networks` holds {network's name: options}: the network of the run takes its own over model.options, those
+      of other networks are left. So one file sizes the networks of all rows.
+    - `exceptions` holds a part of a configuration that is merged over all files, whichever it stands in.
+
+    Overrides come last.
 
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: for what is not YAML, an unknown name (with the nearest), a wrong type or value.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no configuration {path}")
-    try:
-        found = yaml.safe_load(path.read_text()) or {}
-        for change in overrides:
-            name, equals, value = change.partition("=")
-            if not equals:
-                raise ValueError(f"{change!r} is not a change of the form name=value")
-            place = found
-            *parents, last = name.split(".")
-            for parent in parents:
-                place = place.setdefault(parent, {})
-            place[last] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    files = [paths] if isinstance(paths, str | Path) else list(paths)
+    found: dict[str, Any] = {}
+    for path in files:
+        found = _merge(found, _read(Path(path)))
+    networks, exceptions = found.pop(NETWORKS, None) or {}, found.pop(EXCEPTIONS, None) or {}
+    # Which network it is may itself be an exception or an override.
+    named = copy.deepcopy(_merge(found, exceptions))
+    for change in overrides:
+        _change(named, change)
+    model = named.get("model")
+    name = model.get("name", ModelConfig.name) if isinstance(model, dict) else ModelConfig.name
+    if name in networks:
+        found = _merge(found, {"model": {"options": networks[name]}})
+    found = copy.deepcopy(_merge(found, exceptions))
+    for change in overrides:
+        _change(found, change)
     return config_from_dict(found)
 
 

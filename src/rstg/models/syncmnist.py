@@ -20,6 +20,25 @@ def _options(cls: type) -> list[str]:
     return [name for name in inspect.signature(cls).parameters if name not in ("self", "in_channels", "channels")]
 
 
+def cnn_options() -> list[str]:
+    """Options of FrameCNN that a network's `cnn` may hold."""
+    return _options(FrameCNN)
+
+
+def clip_maps(cnn: FrameCNN, clip: Num[Tensor, "b c t h w"]) -> Float[Tensor, "b d t y x"]:
+    """Run the CNN on every frame of every clip at once; return the feature volume.
+
+    Raises:
+        ValueError: for a clip of another shape, or without frames.
+    """
+    if clip.ndim != 5 or clip.shape[1] != cnn.in_channels:
+        raise ValueError(f"expected clips (B, {cnn.in_channels}, T, H, W), got a tensor of shape {tuple(clip.shape)}")
+    if clip.shape[2] < 1:
+        raise ValueError(f"the clip has no frames: shape {tuple(clip.shape)} is (B, C, T, H, W) with T = 0")
+    maps = cnn(clip.transpose(1, 2).flatten(0, 1))
+    return maps.unflatten(0, (clip.shape[0], clip.shape[2])).transpose(1, 2)
+
+
 class SyncMNISTNet(nn.Module):
     """Which two digits of a video move together: FrameCNN, then the graph (RSTG-to-vec), then a linear layer.
 
@@ -55,7 +74,7 @@ class SyncMNISTNet(nn.Module):
         cnn, graph = dict(cnn or {}), dict(graph or {})
         check_choice("graph_type", graph_type, GRAPHS)
         block = GRAPHS[graph_type]
-        check_keywords("cnn", cnn, _options(FrameCNN))
+        check_keywords("cnn", cnn, cnn_options())
         check_keywords("graph", graph, _options(block))
         if graph.get("output", "vec") != "vec":
             raise ValueError("graph: the head of SyncMNISTNet needs output='vec'")
@@ -84,14 +103,7 @@ class SyncMNISTNet(nn.Module):
 
     def features(self, clip: Num[Tensor, "b c t h w"]) -> Float[Tensor, "b d t y x"]:
         """Run the CNN on every frame of every clip at once; return the feature volume."""
-        if clip.ndim != 5 or clip.shape[1] != self.cnn.in_channels:
-            raise ValueError(
-                f"expected clips (B, {self.cnn.in_channels}, T, H, W), got a tensor of shape {tuple(clip.shape)}"
-            )
-        if clip.shape[2] < 1:
-            raise ValueError(f"the clip has no frames: shape {tuple(clip.shape)} is (B, C, T, H, W) with T = 0")
-        maps = self.cnn(clip.transpose(1, 2).flatten(0, 1))
-        return maps.unflatten(0, (clip.shape[0], clip.shape[2])).transpose(1, 2)
+        return clip_maps(self.cnn, clip)
 
     def forward(
         self, clip: Num[Tensor, "b c t h w"], return_attention: bool = False

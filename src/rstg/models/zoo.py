@@ -12,6 +12,7 @@ from torch import nn
 
 from rstg.errors import check_choice, check_keywords
 from rstg.models.syncmnist import SyncMNISTNet
+from rstg.models.syncmnist_baselines import ConvLSTM, MeanLSTM, SmallI3D
 from rstg.models.video_rstg import VideoRSTG
 
 _SYNCMNIST_CLIP = (1, 10, 64, 64)
@@ -70,6 +71,12 @@ MODELS: dict[str, ModelEntry] = {
                 "readout": "mean",
             },
         },
+    ),
+    "syncmnist_mean_lstm": ModelEntry(MeanLSTM, "SyncMNIST, Mean + LSTM: 77.0 on 3 digits", _SYNCMNIST_CLIP),
+    "syncmnist_conv_lstm": ModelEntry(ConvLSTM, "SyncMNIST, Conv + LSTM: 95.0 on 3 digits, 39.7 on 5", _SYNCMNIST_CLIP),
+    "syncmnist_i3d": ModelEntry(SmallI3D, "SyncMNIST, I3D: 90.6 on 5 digits", _SYNCMNIST_CLIP),
+    "syncmnist_non_local": ModelEntry(
+        SmallI3D, "SyncMNIST, Non-Local: 93.5 on 5 digits", _SYNCMNIST_CLIP, {"non_local": True}
     ),
     "c2d_r50": _video("Something-Something v1, C2D: 31.7, 64.7", "c2d", []),
     "i3d_r50": _video("Something-Something v1, I3D: 41.6, 72.2", "i3d", []),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import Checkpoint
 
 from rstg.files import replacing
 
@@ -52,6 +53,23 @@ class Progress(Callback):
         )
 
 
+class LastCheckpoint(Checkpoint):
+    """Write the checkpoint to resume from after every validation.
+
+    ModelCheckpoint's own `save_last` does so only where a validation was the best so far: a killed run would
+    lose all since then. Among a trainer's callbacks this one is to stand behind the ModelCheckpoint that keeps
+    the best, whose state it saves.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """Write it."""
+        if not trainer.sanity_checking:
+            trainer.save_checkpoint(self.path)
+
+
 class CleanInterrupt(Callback):
     """Ctrl-C ends training after the batch under way, with a checkpoint; a second Ctrl-C ends it at once.
 
@@ -61,6 +79,7 @@ class CleanInterrupt(Callback):
     def __init__(self, path: Path) -> None:
         self.path = path
         self.asked = False
+        self._validating = False
         self._before: Any = None
 
     def _ask(self, *_: Any) -> None:
@@ -73,9 +92,27 @@ class CleanInterrupt(Callback):
             self._before = signal.signal(signal.SIGINT, self._ask)
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
-        """Leave the checkpoint and end, if asked to."""
-        if self.asked:
+        """Leave the checkpoint and end, if asked to.
+
+        Where validation follows this step, it is waited for: a resumed run would not make up for it, and might
+        miss its best. Its end leaves a checkpoint (LastCheckpoint).
+        """
+        if not self.asked:
+            return
+        every = trainer.val_check_batch
+        self._validating = trainer.enable_validation and every is not None and trainer.global_step % every == 0
+        if not self._validating:
             trainer.save_checkpoint(self.path)
+            raise KeyboardInterrupt
+
+    def on_train_batch_start(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
+        """End after the validation that was waited for."""
+        if self._validating:
+            raise KeyboardInterrupt
+
+    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """End after the last validation."""
+        if self._validating:
             raise KeyboardInterrupt
 
     def teardown(self, trainer: Trainer, module: LightningModule, stage: str) -> None:

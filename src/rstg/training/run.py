@@ -22,7 +22,7 @@ from rstg.files import replacing, write_json
 from rstg.metrics import classification_metrics
 from rstg.models import SyncMNISTNet, create_model
 from rstg.results import commit, cpu_facts, hardware
-from rstg.training.callbacks import CleanInterrupt, CurveLog, Progress
+from rstg.training.callbacks import CleanInterrupt, CurveLog, LastCheckpoint, Progress
 from rstg.training.config import OptimizerConfig, PretrainConfig, TrainConfig
 from rstg.training.data import SyncMNISTData, frame_scenes
 from rstg.training.modules import ClipClassifier, FrameTask
@@ -61,13 +61,13 @@ def _trainer(
     """Trainer of a stage; `best` is the figure of validation whose best step is kept, None without validation."""
     device = resolve_device(config.device)
     folder.mkdir(parents=True, exist_ok=True)
-    # One callback keeps the last and, where there is validation, the best.
+    # Where there is validation this keeps the best, and LastCheckpoint the last.
     kept = ModelCheckpoint(
         folder,
         filename="best",
         monitor=best,
         mode="max",
-        save_last=True,
+        save_last=not best,
         enable_version_counter=False,
         every_n_train_steps=None if best else config.validate_every,
     )
@@ -82,7 +82,7 @@ def _trainer(
         gradient_clip_val=optimizer.clip_norm or None,
         logger=TensorBoardLogger(str(folder), name="", version=""),
         log_every_n_steps=20,
-        callbacks=[kept, *shown, CleanInterrupt(folder / LAST)],
+        callbacks=[kept, *shown, CleanInterrupt(folder / LAST), *([LastCheckpoint(folder / LAST)] if best else [])],
         enable_progress_bar=False,
         enable_model_summary=False,
     )
