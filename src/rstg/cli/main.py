@@ -17,7 +17,10 @@ COMMANDS = {
     "test": "test a trained network: top-1 and top-5 with intervals, metrics.json, confusion matrix",
     "data": "make data, and look at it: rstg data syncmnist",
     "demo": "train a small RSTG on three digits from scratch, test it, write a report",
+    "import": "weights of others: the authors' TensorFlow checkpoints",
 }
+# Commands whose module cannot have their name.
+MODULES = {"import": "import_weights"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     description = "Recurrent space-time graph networks for video."
     command = choose("rstg", description, COMMANDS, arguments, version=f"rstg {__version__}")
     try:
-        return importlib.import_module(f"rstg.cli.{command}").run(arguments[1:])
+        return importlib.import_module(f"rstg.cli.{MODULES.get(command, command)}").run(arguments[1:])
     except KeyboardInterrupt:
         print(
             "rstg: interrupted; what was done is kept: the same command goes on (rstg train: with --resume)",
