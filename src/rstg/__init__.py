@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rstg.graph import RSTG, GraphAttention, GraphState, HomogeneousGraph
+    from rstg.interop.hub import from_pretrained, push_to_hub, save_pretrained
     from rstg.models.insert import insert
     from rstg.models.zoo import create_model, list_models
     from rstg.weights import load, save
@@ -23,10 +24,13 @@ _PUBLIC = {
     "GraphState": "rstg.graph",
     "HomogeneousGraph": "rstg.graph",
     "create_model": "rstg.models.zoo",
+    "from_pretrained": "rstg.interop.hub",
     "insert": "rstg.models.insert",
     "list_models": "rstg.models.zoo",
     "load": "rstg.weights",
+    "push_to_hub": "rstg.interop.hub",
     "save": "rstg.weights",
+    "save_pretrained": "rstg.interop.hub",
 }
 
 __all__ = [
@@ -36,10 +40,13 @@ __all__ = [
     "HomogeneousGraph",
     "__version__",
     "create_model",
+    "from_pretrained",
     "insert",
     "list_models",
     "load",
+    "push_to_hub",
     "save",
+    "save_pretrained",
 ]
 
 

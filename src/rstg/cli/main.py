@@ -18,6 +18,7 @@ COMMANDS = {
     "data": "make data, and look at it: rstg data syncmnist",
     "demo": "train a small RSTG on three digits from scratch, test it, write a report",
     "import": "weights of others: the authors' TensorFlow checkpoints",
+    "export": "a network as an ONNX or torch.export file: the clip model, or the one-frame step",
 }
 # Commands whose module cannot have their name.
 MODULES = {"import": "import_weights"}

@@ -1,0 +1,116 @@
+"""Exported files: their outputs against the network's, for other batches, and frame by frame."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import rstg
+from rstg.errors import MissingExtraError
+from rstg.interop.export import export
+
+FRAMES, SIZE = 5, (40, 48)
+
+
+def network(**graph):
+    model = rstg.create_model("syncmnist", channels=(4, 4, 8), num_classes=7, graph={"iterations": 2, **graph})
+    # Statistics other than the initial ones, so that a norm that is lost shows.
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm1d):
+            module.running_mean.uniform_(-1, 1)
+            module.running_var.uniform_(0.5, 2)
+    return model.eval()
+
+
+def clips(batch):
+    return torch.randint(0, 256, (batch, 1, FRAMES, *SIZE)).float()
+
+
+def session(path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+
+def ours(model, clip):
+    with torch.no_grad():
+        return model(clip).numpy()
+
+
+def test_an_onnx_clip_model_takes_any_batch(tmp_path):
+    model = network()
+    export(model, tmp_path / "clip.onnx", frames=FRAMES, size=SIZE)
+    whole = session(tmp_path / "clip.onnx")
+    assert whole.get_inputs()[0].shape == ["batch", 1, FRAMES, *SIZE]
+    for batch in (1, 4):
+        clip = clips(batch)
+        assert np.abs(whole.run(["logits"], {"clip": clip.numpy()})[0] - ours(model, clip)).max() < 1e-4
+
+
+def test_an_onnx_step_from_frame_to_frame_gives_the_clip_s_logits(tmp_path):
+    model = network(pooling="moments", motion=True, norm="batch", readout="mean")
+    export(model, tmp_path / "step.onnx", frames=FRAMES, size=SIZE, step=True)
+    step = session(tmp_path / "step.onnx")
+    types = {"tensor(float)": np.float32, "tensor(int64)": np.int64}
+    for batch in (1, 4):
+        clip = clips(batch)
+        sizes = {"batch": batch, "14*batch": 14 * batch}
+        state = {
+            given.name: np.zeros([sizes.get(size, size) for size in given.shape], types[given.type])
+            for given in step.get_inputs()[1:]
+        }
+        for t, frame in enumerate(clip.unbind(2), start=1):
+            logits, *after = step.run(None, {"frame": frame.numpy(), **state})
+            state = dict(zip(state, after, strict=True))
+            assert np.abs(logits - ours(model, clip[:, :, :t])).max() < 1e-4
+        assert state["state_frames"] == FRAMES
+
+
+def test_a_torch_file_runs_without_this_package(tmp_path):
+    model = network(cell="gru").train()
+    done = export(model, tmp_path / "clip.pt2", frames=FRAMES, size=SIZE, format="torch")
+    assert done.difference == 0 and done.inputs == {"clip": ("batch", 1, FRAMES, *SIZE)}
+    step = export(model, tmp_path / "step.pt2", frames=FRAMES, size=SIZE, format="torch", step=True)
+    assert step.inputs["state_streams_0_0"] == (1, "14*batch", 8) and step.outputs["logits"] == ("batch", 7)
+    assert model.training and all(parameter.requires_grad for parameter in model.parameters())
+    model.eval()
+    clip = clips(3)
+    np.save(tmp_path / "clip.npy", clip.numpy())
+    code = """
+import sys, numpy as np, torch
+clip = torch.from_numpy(np.load("clip.npy"))
+whole = torch.export.load("clip.pt2").module()(clip)
+step = torch.export.load("step.pt2").module()
+state = [torch.zeros((), dtype=torch.long), torch.zeros(3, 14, 8), *[torch.zeros(1, 42, 8)] * 3, torch.zeros(3, 14, 8)]
+for frame in clip.unbind(2):
+    logits, *state = step(frame, *state)
+np.savez("out.npz", whole=whole.detach(), step=logits.detach())
+assert "rstg" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    found = np.load(tmp_path / "out.npz")
+    for name in ("whole", "step"):
+        assert np.abs(found[name] - ours(model, clip)).max() < 1e-5
+
+
+def test_a_file_that_would_be_wrong_is_not_written(tmp_path, monkeypatch):
+    monkeypatch.setattr("rstg.interop.export._compare", lambda *given: 3e-3)
+    with pytest.raises(ValueError, match=r"differ from the network's by 3\.0e-03"):
+        export(network(schedule="space"), tmp_path / "b.pt2", frames=2, size=SIZE, format="torch")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_exported_is_named(tmp_path, monkeypatch):
+    out = tmp_path / "x"
+    with pytest.raises(ValueError, match="format='tflite' is not one of 'onnx', 'torch'"):
+        export(network(), out, frames=2, size=SIZE, format="tflite")
+    with pytest.raises(ValueError, match="frame by frame"):
+        export(network(norm="layer_clip"), out, frames=2, size=SIZE, format="torch", step=True)
+    with pytest.raises(ValueError, match="smaller than the grid"):
+        export(network(), out, frames=2, size=(24, 24), format="torch")
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'rstg\[onnx\]'"):
+        export(network(), out, frames=2, size=SIZE)
