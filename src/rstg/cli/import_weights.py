@@ -51,6 +51,9 @@ def _released(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--checkpoint", type=str, required=True, help="folder of the checkpoint, or one of several: FOLDER/model_1.ckpt"
     )
+    parser.add_argument(
+        "--non-local-layout", type=str, default="positions", help="positions, or interleaved (see NonLocalBlock)"
+    )
     parser.add_argument("--out", type=str, required=True, help="folder for the model")
     options = parser.parse_args(list(arguments))
     settings = read_settings(options.config)
@@ -61,7 +64,7 @@ def _released(arguments: Sequence[str]) -> int:
     from rstg.weights import save
 
     checkpoint = Checkpoint(options.checkpoint)
-    model = model_from_config(settings)
+    model = model_from_config(settings, options.non_local_layout)
     # cuDNN's blobs are skipped as weights of their own, but hold the LSTM where nothing else does.
     variables = checkpoint.read_all(lambda name: is_skipped(name) and not name.endswith("/opaque_kernel"))
     load_variables(model, variables)
