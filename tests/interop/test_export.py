@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import rstg
+from rstg.cli.main import main
 from rstg.errors import MissingExtraError
 from rstg.interop.export import export
 
@@ -101,6 +102,17 @@ def test_a_file_that_would_be_wrong_is_not_written(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"differ from the network's by 3\.0e-03"):
         export(network(schedule="space"), tmp_path / "b.pt2", frames=2, size=SIZE, format="torch")
     assert not list(tmp_path.iterdir())
+
+
+def test_the_command_writes_the_file_and_tells_its_inputs(tmp_path, capsys):
+    rstg.save(network(schedule="space"), tmp_path / "model")
+    command = ["export", str(tmp_path / "model"), "--format", "torch", "--out", str(tmp_path / "clip.pt2")]
+    assert main([*command, "--frames", "2", "--size", "40", "48"]) == 0
+    told = capsys.readouterr()
+    assert "inputs: clip (batch, 1, 2, 40, 48)" in told.out and "differ from the model's by" in told.err
+    assert torch.export.load(tmp_path / "clip.pt2").module()(torch.zeros(1, 1, 2, *SIZE)).shape == (1, 7)
+    assert main([*command, "--size", "1", "2", "3"]) == 2
+    assert "height and width, not 3 numbers" in capsys.readouterr().err
 
 
 def test_what_cannot_be_exported_is_named(tmp_path, monkeypatch):
