@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rstg.graph import RSTG, GraphAttention, GraphState, HomogeneousGraph
+    from rstg.interop.hub import from_pretrained, push_to_hub, save_pretrained
     from rstg.models.insert import insert
     from rstg.models.zoo import create_model, list_models
     from rstg.weights import load, packaged, save
@@ -23,11 +24,14 @@ _PUBLIC = {
     "GraphState": "rstg.graph",
     "HomogeneousGraph": "rstg.graph",
     "create_model": "rstg.models.zoo",
+    "from_pretrained": "rstg.interop.hub",
     "insert": "rstg.models.insert",
     "list_models": "rstg.models.zoo",
     "load": "rstg.weights",
     "packaged": "rstg.weights",
+    "push_to_hub": "rstg.interop.hub",
     "save": "rstg.weights",
+    "save_pretrained": "rstg.interop.hub",
 }
 
 __all__ = [
@@ -37,11 +41,14 @@ __all__ = [
     "HomogeneousGraph",
     "__version__",
     "create_model",
+    "from_pretrained",
     "insert",
     "list_models",
     "load",
     "packaged",
+    "push_to_hub",
     "save",
+    "save_pretrained",
 ]
 
 

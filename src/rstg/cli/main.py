@@ -18,7 +18,11 @@ COMMANDS = {
     "data": "make data, and look at it: rstg data syncmnist",
     "table": "every row of the paper's SyncMNIST table: train what is missing, resume, report",
     "demo": "train a small RSTG on three digits from scratch, test it, write a report",
+    "import": "weights of others: the authors' TensorFlow checkpoints, Kinetics and ImageNet ResNet-50",
+    "export": "a network as an ONNX or torch.export file: the clip model, or the one-frame step",
 }
+# Commands whose module cannot have their name.
+MODULES = {"import": "import_weights"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     description = "Recurrent space-time graph networks for video."
     command = choose("rstg", description, COMMANDS, arguments, version=f"rstg {__version__}")
     try:
-        return importlib.import_module(f"rstg.cli.{command}").run(arguments[1:])
+        return importlib.import_module(f"rstg.cli.{MODULES.get(command, command)}").run(arguments[1:])
     except KeyboardInterrupt:
         print(
             "rstg: interrupted; what was done is kept: the same command goes on (rstg train: with --resume)",

@@ -1,58 +1,15 @@
-"""The authors' files of predefined SyncMNIST scenes, read without executing what a pickle may hold."""
+"""The authors' files of predefined SyncMNIST scenes."""
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
-from typing import Any, BinaryIO
 
 import numpy as np
 
+from rstg.pickles import NUMERIC, read_arrays
+
 KEYS: tuple[str, ...] = ("digit_position", "coords_digits", "ind_digits", "set_digits", "sincron_prob")
 NOISE_KEYS: tuple[str, ...] = ("noise_coords", "ind_rand_part")
-_NUMERIC = "biuf"
-
-
-def _dtype(spec: Any, *rest: Any) -> np.dtype[Any]:
-    kind = np.dtype(spec)
-    if kind.kind not in _NUMERIC or kind.fields is not None or kind.subdtype is not None:
-        raise pickle.UnpicklingError(f"holds an array of {kind}, not of plain numbers")
-    return kind
-
-
-def _latin1(text: str, encoding: str = "latin1") -> bytes:
-    return text.encode("latin1")
-
-
-def _allowed() -> dict[tuple[str, str], Any]:
-    empty = np.empty(0).__reduce__()[0]
-    scalar = np.float64(0).__reduce__()[0]
-    allowed: dict[tuple[str, str], Any] = {
-        ("numpy", "ndarray"): np.ndarray,
-        ("numpy", "dtype"): _dtype,
-        ("_codecs", "encode"): _latin1,
-    }
-    for package in ("numpy.core.multiarray", "numpy._core.multiarray"):
-        allowed[(package, "_reconstruct")] = empty
-        allowed[(package, "scalar")] = scalar
-    # Protocol 5 of newer NumPy writes arrays as buffers.
-    for package in ("numpy.core.numeric", "numpy._core.numeric"):
-        allowed[(package, "_frombuffer")] = np._core.numeric._frombuffer  # type: ignore[attr-defined]
-    return allowed
-
-
-class _ArraysOnly(pickle.Unpickler):
-    """Builds dicts, lists, numbers and arrays of numbers; refuses every other class or function by name."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        try:
-            return _allowed()[(module, name)]
-        except KeyError:
-            raise pickle.UnpicklingError(f"asks to run {module}.{name}, which a file of arrays never needs") from None
-
-
-def _load(stream: BinaryIO) -> Any:
-    return _ArraysOnly(stream, encoding="latin1").load()
 
 
 def read_predefined(path: str | Path) -> dict[str, np.ndarray]:
@@ -69,14 +26,7 @@ def read_predefined(path: str | Path) -> dict[str, np.ndarray]:
         ValueError: if it is not such a file, or a pickle that would run code; nothing of it is executed.
     """
     path = Path(path)
-    try:
-        with path.open("rb") as stream:
-            found = _load(stream)
-    except FileNotFoundError:
-        raise
-    except Exception as error:
-        # A damaged pickle can raise nearly anything.
-        raise ValueError(f"{path} is not a file of predefined scenes: {error or type(error).__name__}") from error
+    found = read_arrays(path, "a file of predefined scenes")
     if not isinstance(found, dict):
         raise ValueError(f"{path} holds a {type(found).__name__}, not a dict of arrays")
     for key in KEYS:
@@ -86,7 +36,7 @@ def read_predefined(path: str | Path) -> dict[str, np.ndarray]:
     for key in (*KEYS, *NOISE_KEYS):
         if key in found:
             value = np.asarray(found[key])
-            if value.dtype.kind not in _NUMERIC:
+            if value.dtype.kind not in NUMERIC:
                 raise ValueError(f"{path}: {key!r} holds {value.dtype}, not numbers")
             scenes[key] = value
     coords = scenes["coords_digits"]
