@@ -71,7 +71,7 @@ def test_what_is_wrong_is_named_with_its_file(value, told, tmp_path):
 
 
 def test_a_change_inside_a_value_is_refused():
-    with pytest.raises(ValueError, match="seed holds 0"):
+    with pytest.raises(ValueError, match="seed holds 1"):
         load_config(CONFIGS / "syncmnist3" / "demo.yaml", ["seed.a=1"])
 
 

@@ -70,7 +70,7 @@ def test_a_run_cut_off_in_both_stages_and_resumed_gives_the_same_bytes(tmp_path)
         assert [row for row in rows[0] if row[4]] == [row for row in rows[1] if row[4]]
 
     assert main(["test", str(whole)]) == 0
-    metrics = json.loads((whole / "metrics.json").read_text())
+    metrics = json.loads((whole / "metrics.json").read_text())["figures"]
     assert metrics["videos"] == 40 and "mnist-5k" in metrics["digits"]
     assert (whole / "confusion.png").stat().st_size > 1000 and (whole / "curves.png").stat().st_size > 1000
 

@@ -17,7 +17,7 @@ COMMANDS = {
     "test": "test a trained network: top-1 and top-5 with intervals, metrics.json, confusion matrix",
     "data": "make data, and look at it: rstg data syncmnist",
     "table": "every row of the paper's SyncMNIST table: train what is missing, resume, report",
-    "demo": "train a small RSTG on three digits from scratch, test it, write a report",
+    "demo": "test the packaged network on new videos, train new graphs live, write a report",
     "import": "weights of others: the authors' TensorFlow checkpoints, Kinetics and ImageNet ResNet-50",
     "export": "a network as an ONNX or torch.export file: the clip model, or the one-frame step",
 }

@@ -71,7 +71,9 @@ def add_run_options(parser: Parser, config: str | None = None) -> None:
 
 def add_overrides(parser: Parser) -> None:
     """Add changes to a configuration as positional arguments, as load_config takes them."""
-    parser.add_argument("overrides", nargs="*", help="changes to it: optimizer.lr=0.001 data.scene.digits=5")
+    parser.add_argument(
+        "overrides", nargs="*", default=[], help="changes to it: optimizer.lr=0.001 data.scene.digits=5"
+    )
 
 
 def _check_names(given: Any, cls: type, where: str, extra: Sequence[str] = ()) -> None:
@@ -121,24 +123,29 @@ def _read(path: Path) -> dict[str, Any]:
     return found
 
 
-def _change(found: dict[str, Any], change: str) -> None:
-    """Apply "a.b=value" in place."""
-    name, equals, text = change.partition("=")
-    if not equals:
-        raise ValueError(f"{change!r} is not a change of the form name=value")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"the value of {change!r} is not YAML: {' '.join(str(error).split())}") from error
-    place = found
-    *parents, last = name.split(".")
-    for parent in parents:
-        if place.get(parent) is None:
-            place[parent] = {}
-        place = place[parent]
-        if not isinstance(place, dict):
-            raise ValueError(f"{change!r}: {parent} holds {place!r}, which has no names in it")
-    place[last] = value
+def override(found: dict[str, Any], changes: Sequence[str]) -> None:
+    """Apply changes "a.b=value" in place.
+
+    Raises:
+        ValueError: for one of another form, or a name inside a plain value.
+    """
+    for change in changes:
+        name, equals, text = change.partition("=")
+        if not equals:
+            raise ValueError(f"{change!r} is not a change of the form name=value")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ValueError(f"the value of {change!r} is not YAML: {' '.join(str(error).split())}") from error
+        place = found
+        *parents, last = name.split(".")
+        for parent in parents:
+            if place.get(parent) is None:
+                place[parent] = {}
+            place = place[parent]
+            if not isinstance(place, dict):
+                raise ValueError(f"{change!r}: {parent} holds {place!r}, which has no names in it")
+        place[last] = value
 
 
 def load_config(paths: str | Path | Sequence[str | Path], overrides: Sequence[str] = ()) -> TrainConfig:
@@ -163,15 +170,13 @@ def load_config(paths: str | Path | Sequence[str | Path], overrides: Sequence[st
     networks, exceptions = found.pop(NETWORKS, None) or {}, found.pop(EXCEPTIONS, None) or {}
     # Which network it is may itself be an exception or an override.
     named = copy.deepcopy(_merge(found, exceptions))
-    for change in overrides:
-        _change(named, change)
+    override(named, overrides)
     model = named.get("model")
     name = model.get("name", ModelConfig.name) if isinstance(model, dict) else ModelConfig.name
     if name in networks:
         found = _merge(found, {"model": {"options": networks[name]}})
     found = copy.deepcopy(_merge(found, exceptions))
-    for change in overrides:
-        _change(found, change)
+    override(found, overrides)
     return config_from_dict(found)
 
 

@@ -13,12 +13,11 @@ from torch.utils.flop_counter import FlopCounterMode
 def count_parameters(model: nn.Module) -> int:
     """Count the numbers that a checkpoint of the model holds, as the authors do.
 
-    Weights and batch norm statistics; a recurrent cell's two biases, of which only the sum matters, count
-    once.
+    Weights and batch norm statistics; an LSTM's two biases, of which only the sum matters, count once.
     """
     total = sum(parameter.numel() for parameter in model.parameters())
     for module in model.modules():
-        if isinstance(module, nn.RNNBase):
+        if isinstance(module, nn.LSTM):
             total -= sum(value.numel() for name, value in module.named_parameters() if name.startswith("bias_hh"))
         elif isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats:
             assert module.running_mean is not None and module.running_var is not None
