@@ -105,6 +105,9 @@ def test_a_table_cut_off_gone_on_with_and_left_alone(configs, tmp_path, steps, m
     assert (whole["figures"]["space_messages"], whole["figures"]["time_steps"]) == (900, 280)
     assert whole["figures"]["formula_messages"] == 1180
 
+    # Lost, or written over by rstg test, whose figures are fewer: tested again, not trained.
+    assert main(["test", str(metrics.parent)]) == 0
+    assert table(configs, out) == 0
     metrics.unlink()
     assert table(configs, out) == 0
     assert not steps

@@ -26,6 +26,10 @@ from rstg.training.table_progress import TableProgress
 from rstg.weights import WEIGHTS, load
 
 METRICS = "metrics.json"
+# Figures of a finished run that stand in the table as they are, and the others.
+_SAME: tuple[str, ...] = ("top1", "top5", "parameters", "macs", "training_videos", "training_seconds")
+_SAME += ("space_messages", "time_steps", "formula_messages", "validation_videos")
+FIGURES = (*_SAME, "top1_interval_95", "test_videos", "test_seconds", "non_local_pairs", "validation")
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,9 @@ class Job:
             found = read_results(path)
         except ValueError:
             return None
-        return found if found["config"] == self.config.as_dict() else None
+        # rstg test leaves a file of the same name in the folder, which tells less.
+        whole = all(key in found["figures"] for key in FIGURES)
+        return found if whole and found["config"] == self.config.as_dict() else None
 
 
 def shared_cnn(config: TrainConfig, out: Path) -> Path:
@@ -216,8 +222,6 @@ def collect(jobs: Sequence[Job], digits: int, failures: Mapping[str, str] | None
 
 def _run(result: dict[str, Any]) -> Run:
     figures = result["figures"]
-    same = ("top1", "top5", "parameters", "macs", "training_videos", "training_seconds")
-    more = ("space_messages", "time_steps", "formula_messages", "validation_videos")
     return Run(
         seed=result["seed"],
         interval_95=tuple(figures["top1_interval_95"]),
@@ -228,5 +232,5 @@ def _run(result: dict[str, Any]) -> Run:
         hardware=result["hardware"],
         commit=result["commit"],
         command=result["command"],
-        **{key: figures[key] for key in (*same, *more)},
+        **{key: figures[key] for key in _SAME},
     )
