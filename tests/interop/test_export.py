@@ -140,6 +140,8 @@ def test_what_cannot_be_exported_is_named(tmp_path, monkeypatch):
     out = tmp_path / "x"
     with pytest.raises(ValueError, match="format='tflite' is not one of 'onnx', 'torch'"):
         export(network(), out, frames=2, size=SIZE, format="tflite")
+    with pytest.raises(ValueError, match="not a network of the zoo"):
+        export(torch.nn.Linear(1, 1), out, frames=2, size=SIZE)
     with pytest.raises(ValueError, match="frame by frame"):
         export(network(norm="layer_clip"), out, frames=2, size=SIZE, format="torch", step=True)
     with pytest.raises(ValueError, match="smaller than the grid"):

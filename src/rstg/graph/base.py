@@ -192,7 +192,7 @@ class GraphBlock(nn.Module):
             raise ValueError(f"step takes one frame (B, C, H, W), not {tuple(frame.shape)}")
         x = frame.unsqueeze(2)
         self._check_volume(x)
-        self._check_state(state, len(x))
+        self._check_state(state, x)
         nodes, previous = self.create_nodes(x, state.previous, state.frames > 0)
         nodes, streams, attention = self.process(nodes, state)
         nodes = self.project_out(nodes)
@@ -232,10 +232,12 @@ class GraphBlock(nn.Module):
                 f"use larger frames, an earlier stage of the network, or smaller scales"
             )
 
-    def _check_state(self, state: GraphState, batch: int) -> None:
-        if len(state.total) != batch:
+    def _check_state(self, state: GraphState, x: Tensor) -> None:
+        # Not len(x): that would fix the batch of an exported step.
+        batch = x.shape[0]
+        if state.total.shape[0] != batch:
             raise ValueError(
-                f"the state is for {len(state.total)} clips and the frame holds {batch}: "
+                f"the state is for {state.total.shape[0]} clips and the frame holds {batch}: "
                 f"start with initial_state({batch})"
             )
         given = (*state.total.shape[1:], state.previous.shape[-1], len(state.streams))

@@ -71,11 +71,12 @@ def export(
         step: Export the step instead of the clip model.
 
     Raises:
-        ValueError: for an unknown format, sizes that do not fit the network, a network that looks at later frames
+        ValueError: for a network that the zoo does not hold, an unknown format, sizes that do not fit the network, a network that looks at later frames
             and so has no step, or a file whose outputs differ by more than 1e-4.
         MissingExtraError: for ONNX without the extra "onnx".
     """
     check_choice("format", format, FORMATS)
+    name = name_of(model)
     if format == "onnx":
         _need_onnx()
     network = copy.deepcopy(model).cpu().float().eval()
@@ -88,7 +89,7 @@ def export(
         program = torch.export.export(wrapped, sample.arguments(2), dynamic_shapes=sample.dynamic_shapes())
         with replacing(path) as scratch:
             if format == "onnx":
-                _write_onnx(program, scratch, sample, network)
+                _write_onnx(program, scratch, sample, {"model": name, "options": network.config})
                 difference = _compare(sample, wrapped, _onnx_runner(scratch))
             else:
                 # Through memory, because torch takes no file whose name ends in anything but .pt2.
@@ -235,7 +236,7 @@ class _Sample:
         return {name: found[name] for name in names}
 
 
-def _write_onnx(program: torch.export.ExportedProgram, path: Path, sample: _Sample, network: nn.Module) -> None:
+def _write_onnx(program: torch.export.ExportedProgram, path: Path, sample: _Sample, facts: dict[str, Any]) -> None:
     written = torch.onnx.export(
         program,
         input_names=sample.input_names,
@@ -246,7 +247,7 @@ def _write_onnx(program: torch.export.ExportedProgram, path: Path, sample: _Samp
     )
     assert written is not None
     _name_batch(written.model.graph)
-    written.model.metadata_props["rstg"] = json.dumps({"model": name_of(network), "options": network.config})
+    written.model.metadata_props["rstg"] = json.dumps(facts)
     written.save(path)
 
 
