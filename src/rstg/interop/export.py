@@ -71,8 +71,8 @@ def export(
         step: Export the step instead of the clip model.
 
     Raises:
-        ValueError: for a network that the zoo does not hold, an unknown format, sizes that do not fit the network, a network that looks at later frames
-            and so has no step, or a file whose outputs differ by more than 1e-4.
+        ValueError: for a network that the zoo does not hold, an unknown format, sizes that do not fit the network, a
+            step of a network that looks at later frames, or a file whose outputs differ by more than 1e-4.
         MissingExtraError: for ONNX without the extra "onnx".
     """
     check_choice("format", format, FORMATS)
