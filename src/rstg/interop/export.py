@@ -280,8 +280,12 @@ def _compare(sample: _Sample, ours: nn.Module, theirs: Any) -> float:
     def see(mine: Any, found: Any) -> None:
         nonlocal worst
         for a, b in zip(pytree.tree_leaves(mine), pytree.tree_leaves(found), strict=True):
+            if not a.isfinite().all():
+                raise ValueError("the network gives outputs that are not finite: its file could not be checked")
             scale = max(1.0, float(a.double().abs().max()))
-            worst = max(worst, float((a.double() - b.double()).abs().max()) / scale)
+            apart = float((a.double() - b.double()).abs().max()) / scale
+            # Not max() alone, which a NaN slips through.
+            worst = max(worst, apart) if apart == apart else float("inf")
 
     clip = sample.clip(3, seed=1)
     if not sample.step:
