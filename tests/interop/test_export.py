@@ -122,6 +122,11 @@ def test_a_file_that_would_be_wrong_is_not_written(tmp_path, monkeypatch):
     monkeypatch.setattr("rstg.interop.export._compare", lambda *given: 3e-3)
     with pytest.raises(ValueError, match=r"differ from the network's by 3\.0e-03"):
         export(network(schedule="space"), tmp_path / "b.pt2", frames=2, size=SIZE, format="torch")
+    monkeypatch.undo()
+    model = network(schedule="space")
+    torch.nn.init.constant_(model.classifier.bias, float("nan"))
+    with pytest.raises(ValueError, match="not finite"):
+        export(model, tmp_path / "b.pt2", frames=2, size=SIZE, format="torch")
     assert not list(tmp_path.iterdir())
 
 

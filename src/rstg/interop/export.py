@@ -88,18 +88,21 @@ def export(
         warnings.simplefilter("ignore")
         program = torch.export.export(wrapped, sample.arguments(2), dynamic_shapes=sample.dynamic_shapes())
         with replacing(path) as scratch:
-            if format == "onnx":
-                _write_onnx(program, scratch, sample, {"model": name, "options": network.config})
-                difference = _compare(sample, wrapped, _onnx_runner(scratch))
-            else:
-                # Through memory, because torch takes no file whose name ends in anything but .pt2.
-                held = io.BytesIO()
-                torch.export.save(program, held)
-                scratch.write_bytes(held.getvalue())
-                difference = _compare(sample, wrapped, torch.export.load(io.BytesIO(held.getvalue())).module())
-            if not difference <= TOLERANCE:
-                scratch.unlink()
-                raise ValueError(f"the {format} file's outputs differ from the network's by {difference:.1e}")
+            try:
+                if format == "onnx":
+                    _write_onnx(program, scratch, sample, {"model": name, "options": network.config})
+                    difference = _compare(sample, wrapped, _onnx_runner(scratch))
+                else:
+                    # Through memory, because torch takes no file whose name ends in anything but .pt2.
+                    held = io.BytesIO()
+                    torch.export.save(program, held)
+                    scratch.write_bytes(held.getvalue())
+                    difference = _compare(sample, wrapped, torch.export.load(io.BytesIO(held.getvalue())).module())
+                if not difference <= TOLERANCE:
+                    raise ValueError(f"the {format} file's outputs differ from the network's by {difference:.1e}")
+            except BaseException:
+                scratch.unlink(missing_ok=True)
+                raise
     return Exported(Path(path), sample.shapes(sample.input_names), sample.shapes(sample.output_names), difference)
 
 
