@@ -231,3 +231,9 @@ def test_motion_survives_bfloat16():
         for t in range(4):
             out, state = block.step(x[:, :, t].bfloat16(), state)
         torch.testing.assert_close(out, block(x.bfloat16()), atol=0.05, rtol=0.05)
+
+
+def test_shapes_alone_pass_through():
+    # As costs are counted: on the meta device, which has no autocast.
+    block = RSTG(2, dim=8, iterations=1, pooling="moments", motion=True).to("meta")
+    assert block(torch.empty(1, 2, 3, 6, 6, device="meta")).shape == (1, 2)

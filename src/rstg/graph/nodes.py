@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from jaxtyping import Bool, Float
@@ -13,6 +14,13 @@ from rstg.graph.norms import make_norm
 from rstg.graph.regions import moments_matrix, num_nodes, pooling_matrix, projection_matrix
 
 READOUTS: tuple[str, ...] = ("mean", "last")
+
+
+def _without_autocast(x: Tensor) -> AbstractContextManager[None]:
+    """No autocast on the device of x; the meta device, on which costs are counted, has none."""
+    if not torch.amp.is_autocast_available(x.device.type):
+        return nullcontext()
+    return torch.autocast(x.device.type, enabled=False)
 
 
 class MatrixCache:
@@ -94,7 +102,7 @@ class CreateNodes(nn.Module):
             features = self.features(pooled)
         else:
             # Two frames differ by little: in bfloat16 their difference would be mostly rounding.
-            with torch.autocast(x.device.type, enabled=False):
+            with _without_autocast(x):
                 pooled = self.pool(x.to(torch.promote_types(x.dtype, torch.float32)))
                 features = self.features(pooled, previous, started).to(x.dtype)
         return self.norm(self.project(features)), pooled[:, -1]
