@@ -39,5 +39,14 @@ def test_top_k_and_loss_equal_sorting():
     assert constant["top1"] == 0 and constant["top5"] == 0
 
 
+def test_a_diverged_network_is_never_right():
+    logits = np.eye(46)[:4]
+    logits[0] = np.nan
+    logits[1, 7] = np.nan
+    found = classification_metrics(logits, np.arange(4))
+    # One number that is missing may be the largest: it takes the first place, not all of them.
+    assert found["top1"] == 0.5 and found["top5"] == 0.75
+
+
 def test_confusion_counts_truth_by_prediction():
     assert confusion_matrix(np.array([0, 2, 2]), np.array([0, 1, 1]), 3).tolist() == [[1, 0, 0], [0, 0, 2], [0, 0, 0]]

@@ -23,6 +23,16 @@ def test_a_saved_model_comes_back(tmp_path):
     assert sorted(p.name for p in (tmp_path / "model").iterdir()) == ["config.json", "model.safetensors"]
 
 
+def test_half_precision_keeps_what_it_cannot_hold(tmp_path):
+    model = small(pooling="moments", motion=True).eval()
+    square = model.graph.create_nodes.features.scale.square
+    square.copy_(torch.logspace(-12, 8, square.numel()).view_as(square))
+    back = rstg.load(rstg.save(model, tmp_path / "half", half=True))
+    assert torch.equal(back.graph.create_nodes.features.scale.square, square)
+    for (name, kept), (_, weight) in zip(back.named_parameters(), model.named_parameters(), strict=True):
+        assert torch.equal(kept, weight.half().float()), name
+
+
 def test_files_of_another_kind_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"config\.json"):
         rstg.load(tmp_path)

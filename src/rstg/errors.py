@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from numbers import Integral
 
 
 class MissingExtraError(ImportError):
@@ -28,10 +29,16 @@ def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
         raise ValueError(f"{name}={value!r} is not one of {listed}{hint}")
 
 
+def check_whole(name: str, value: object, least: int = 1) -> None:
+    """Raise ValueError unless `value` is a whole number, `least` or more."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name}={value!r} is not a whole number, {least} or more")
+
+
 def check_keywords(what: str, given: Iterable[str], known: Iterable[str]) -> None:
     """Raise ValueError for the first name in `given` that is not in `known`, with the nearest known name."""
     names = list(known)
     for word in given:
         if word not in names:
             hint = nearest(word, names)
-            raise ValueError(f"{what} has no option {word!r}{hint}. Valid: {', '.join(sorted(names))}")
+            raise ValueError(f"{what} has no option {word!r}{hint or '.'} Valid: {', '.join(sorted(names))}")

@@ -33,8 +33,8 @@ def classification_metrics(logits: NDArray[np.floating], labels: NDArray[np.inte
     """
     total = len(labels)
     score = logits[np.arange(total), labels][:, None]
-    # Ties count against the model: a constant output is never right by its order.
-    rank = (logits >= score).sum(1)
+    # Ties count against the model, and so does what is not a number: constant or diverged, no output is right by luck.
+    rank = (~(logits < score)).sum(1)
     shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)
     loss = np.log(np.exp(shifted).sum(1)) - shifted[np.arange(total), labels]
     found: dict[str, Any] = {"videos": total, "loss": float(loss.mean())}

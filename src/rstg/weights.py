@@ -29,7 +29,8 @@ def save(model: nn.Module, folder: str | Path, half: bool = False, **facts: Any)
     Args:
         model: A network of list_models().
         folder: Made if needed. Each file is written beside its place and moved there when complete.
-        half: Store floating point numbers in half precision (float16); they are loaded as float32.
+        half: Store weights in half precision (float16); they are loaded as float32. Running statistics, which may
+            be too small or too large for it, stay as they are.
         facts: Plain values to keep in config.json: data, seed, figures.
 
     Raises:
@@ -43,7 +44,8 @@ def save(model: nn.Module, folder: str | Path, half: bool = False, **facts: Any)
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     if half:
-        state = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
+        weights = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+        state = {name: value.half() if name in weights else value for name, value in state.items()}
     with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as scratch:
         save_file(state, str(Path(scratch) / WEIGHTS), metadata={"format": "pt"})
         (Path(scratch) / CONFIG).write_text(text + "\n")

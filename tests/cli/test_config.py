@@ -57,6 +57,7 @@ def test_what_is_given_stands_for_the_usual_configuration():
     [
         ({"networks": {"syncmnst": {}}}, "did you mean 'syncmnist'"),
         ({"networks": {"syncmnist": 3}}, "not names with values"),
+        ({"networks": ["syncmnist"]}, "not names of networks"),
         ({"exceptions": {"optimiser": {"lr": 1}}}, "did you mean 'optimizer'"),
         ({"exception": {}}, "did you mean 'exceptions'"),
         ({"seed": {"a": 1}}, "seed"),

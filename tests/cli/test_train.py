@@ -86,6 +86,15 @@ def test_a_run_cut_off_in_both_stages_and_resumed_gives_the_same_bytes(tmp_path)
         (["model.name=syncmnst"], "did you mean 'syncmnist'"),
         (["pretrain.task=were"], "did you mean 'where'"),
         (["device"], "name=value"),
+        (["seed=-1"], "seed=-1"),
+        (["optimizer=3"], "optimizer holds 3"),
+        # What would else be found out after the pre-training.
+        (["optimizer.betas=[2, 3]"], "betas=(2.0, 3.0)"),
+        (["optimizer.clip_norm=-1"], "clip_norm=-1"),
+        (["data.val_videos=0"], "data.val_videos=0"),
+        (["data.predefined_test=nowhere.pkl"], "nowhere.pkl"),
+        (["model.options.channels=4"], "model.options do not fit 'syncmnist'"),
+        (["model.options.num_classes=45"], "SyncMNIST has 46 classes"),
     ],
 )
 def test_what_is_wrong_in_a_configuration_is_named(changes, told, tmp_path, capsys):

@@ -59,8 +59,13 @@ def test_a_stream_gives_what_the_clip_gives(options, scheduled, homogeneous, cou
 def test_what_looks_ahead_refuses_to_stream():
     with pytest.raises(ValueError, match="norm='layer'"):
         RSTG(4, norm="layer_clip").initial_state(1)
-    with pytest.raises(ValueError, match=r"call eval\(\)"):
-        RSTG(4, norm="batch").train().initial_state(1)
+    for option in ({"norm": "batch"}, {"pooling": "moments"}, {"motion": True}):
+        block = RSTG(4, **option).train()
+        with pytest.raises(ValueError, match=r"call eval\(\)"):
+            block.initial_state(1)
+        # What is frozen while the rest is trained sees no later frames either.
+        block.create_nodes.eval(), block.space.eval()
+        block.initial_state(1)
 
 
 @pytest.mark.parametrize("block", [RSTG(4, motion=True, pooling="moments"), RSTG(4, cell="gru"), HomogeneousGraph(4)])
@@ -102,7 +107,28 @@ def test_a_state_that_is_not_the_blocks_is_refused():
         RSTG(4, pooling="moments"),
     ):
         with pytest.raises(ValueError, match="another block's"):
-            block.step(frame, other.initial_state(2))
+            block.step(frame, other.eval().initial_state(2))
+    for one, other in (("lstm", "gru"), ("gru", "lstm")):
+        state = RSTG(4, cell=other).initial_state(2)
+        with pytest.raises(ValueError, match=f"another block's, not of cell='{one}'"):
+            RSTG(4, cell=one).step(frame, state)
+    with pytest.raises(ValueError, match=r"NoneType is no state of a block: start with initial_state\(2\)"):
+        block._check_state(None, frame)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_what_has_been_zero_in_training_is_no_larger_than_life_afterwards(dtype):
+    # Clips of one frame have no motion: no size is known of it, and none must be made up.
+    still, moving = torch.rand(2, 4, 1, 6, 6, dtype=dtype), torch.rand(2, 4, 3, 6, 6, dtype=dtype)
+    block = RSTG(4, dim=8, iterations=1, pooling="moments", motion=True).to(dtype).train()
+    features = block.create_nodes.features
+    block(still)
+    scale = features.scale.eval()(torch.zeros(1, 1, 14, 10, 4))
+    assert scale[:, [3, 4, 5, 8, 9]].max() == 1 and torch.isfinite(scale).all()
+    # Half precision squares what is small to zero.
+    block.train()(moving * 1e-5)
+    out = block.eval()(moving)
+    assert torch.isfinite(out).all()
 
 
 COMPILED = """
@@ -175,6 +201,8 @@ def test_integers_are_no_features():
         {"dim": 0},
         {"message_dim": 0},
         {"iterations": 0},
+        {"heads": 0},
+        {"scales": (0,)},
         {"update_layers": 0},
         {"inner_time_stages": -1},
         {"position_size": 2},
@@ -186,6 +214,22 @@ def test_integers_are_no_features():
 def test_a_number_out_of_range_is_named(option):
     with pytest.raises(ValueError, match=next(iter(option))):
         RSTG(4, **option)
+
+
+def test_a_number_of_another_kind_is_named():
+    # In a process of its own: the test run's type checker would stop these before the block does.
+    code = """
+from rstg.graph import RSTG
+for option in ({"iterations": 1.5}, {"dim": 8.0}, {"dim": "8"}, {"scales": 3}, {"scales": (2.5,)}, {"heads": True}):
+    try:
+        RSTG(4, **option)
+    except ValueError as error:
+        assert next(iter(option)) in str(error), error
+    else:
+        raise AssertionError(option)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from jsonargparse.typing import PositiveInt
+
 from rstg.cli.options import Parser
 from rstg.errors import check_choice
 
@@ -13,8 +15,8 @@ from rstg.errors import check_choice
 def run(arguments: Sequence[str]) -> int:
     """List the networks with what they cost and what they reproduce."""
     parser = Parser(prog="rstg models", description="List the networks: parameters, cost of a clip, row of the paper.")
-    parser.add_argument("names", nargs="*", help="networks to list, if not all")
-    parser.add_argument("--num-classes", type=int, default=None, help="classes, if not those of the experiment")
+    parser.add_argument("names", nargs="*", default=[], help="networks to list, if not all")
+    parser.add_argument("--num-classes", type=PositiveInt, default=None, help="classes, if not those of the experiment")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(list(arguments))
 

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
+from rstg.data import pair_names
 from rstg.errors import check_choice, nearest
 from rstg.models import create_model, list_models
 from rstg.training.config import ModelConfig, PretrainConfig, TrainConfig
@@ -79,14 +80,15 @@ def add_overrides(parser: Parser) -> None:
 def _check_names(given: Any, cls: type, where: str, extra: Sequence[str] = ()) -> None:
     """Refuse keys that the dataclass lacks, at any depth, by name and with the nearest one."""
     if not isinstance(given, dict):
-        raise ValueError(f"{where or 'the configuration'} holds {given!r}, not names with values")
+        raise ValueError(f"{where.rstrip('.') or 'the configuration'} holds {given!r}, not names with values")
     fields = {item.name: item for item in dataclasses.fields(cls)}
     for key, value in given.items():
         if key in extra:
             continue
         if key not in fields:
             known = [*fields, *extra]
-            raise ValueError(f"there is no option {where}{key}{nearest(str(key), known)}. Valid: {', '.join(known)}")
+            hint = nearest(str(key), known) or "."
+            raise ValueError(f"there is no option {where}{key}{hint} Valid: {', '.join(known)}")
         default = fields[key].default_factory
         inner = PretrainConfig if key == "pretrain" else default
         if dataclasses.is_dataclass(inner) and isinstance(inner, type) and value is not None:
@@ -108,13 +110,16 @@ def _read(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"there is no configuration {path}")
     try:
         found = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     try:
         extra = [NETWORKS, EXCEPTIONS]
         _check_names(found, TrainConfig, "", extra)
         _check_names(found.get(EXCEPTIONS) or {}, TrainConfig, f"{EXCEPTIONS}.")
-        for name, options in (found.get(NETWORKS) or {}).items():
+        networks = found.get(NETWORKS) or {}
+        if not isinstance(networks, dict):
+            raise ValueError(f"{NETWORKS} holds {networks!r}, not names of networks with their options")
+        for name, options in networks.items():
             check_choice(f"{NETWORKS} names", name, list_models())
             if not isinstance(options, dict):
                 raise ValueError(f"{NETWORKS}.{name} holds {options!r}, not names with values")
@@ -160,7 +165,7 @@ def load_config(paths: str | Path | Sequence[str | Path], overrides: Sequence[st
     Overrides come last.
 
     Raises:
-        FileNotFoundError: if there is no such file.
+        FileNotFoundError: if there is no such file, or none of predefined scenes that it names.
         ValueError: for what is not YAML, an unknown name (with the nearest), a wrong type or value.
     """
     files = [paths] if isinstance(paths, str | Path) else list(paths)
@@ -177,7 +182,11 @@ def load_config(paths: str | Path | Sequence[str | Path], overrides: Sequence[st
         found = _merge(found, {"model": {"options": networks[name]}})
     found = copy.deepcopy(_merge(found, exceptions))
     override(found, overrides)
-    return config_from_dict(found)
+    config = config_from_dict(found)
+    for scenes in (config.data.predefined_train, config.data.predefined_test):
+        if scenes is not None and not Path(scenes).is_file():
+            raise FileNotFoundError(f"there is no file of predefined scenes {scenes}")
+    return config
 
 
 def config_from_dict(found: dict[str, Any]) -> TrainConfig:
@@ -187,5 +196,12 @@ def config_from_dict(found: dict[str, Any]) -> TrainConfig:
     parser.add_class_arguments(TrainConfig, "run")
     parsed: Namespace = parser.parse_object({"run": found})
     config: TrainConfig = parser.instantiate(parsed).run
-    create_model(config.model.name, **config.model.options)
+    try:
+        model = create_model(config.model.name, **config.model.options)
+    except TypeError as error:
+        # A value of a kind that the network has no use for; what it is asked for first may be anything.
+        raise ValueError(f"model.options do not fit {config.model.name!r}: {error}") from error
+    given, classes = getattr(model, "num_classes", None), len(pair_names())
+    if given is not None and given < classes:
+        raise ValueError(f"model.options.num_classes={given}: SyncMNIST has {classes} classes")
     return config

@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from rstg.errors import check_choice
-from rstg.graph.features import POOLINGS
+from rstg.errors import check_choice, check_whole
+from rstg.graph.features import POOLINGS, RunningScale
 from rstg.graph.nodes import READOUTS, CreateNodes, projection_cache, to_map, to_vec
 from rstg.graph.norms import NORMS, ChannelBatchNorm
 from rstg.graph.position import position_maps
@@ -90,12 +90,14 @@ class GraphBlock(nn.Module):
             readout=(readout, READOUTS),
             output=(output, ("vec", "map")),
         )
-        if channels < 1 or not scales or min(scales) < 1:
-            raise ValueError(f"channels={channels} and scales={tuple(scales)} must be positive, and not empty")
+        check_whole("channels", channels)
+        if not isinstance(scales, Sequence) or not scales:
+            raise ValueError(f"scales={scales!r} is not a sequence of one or more whole numbers, as (3, 2, 1) is")
+        for scale in scales:
+            check_whole("a scale of scales", scale)
         self.channels = channels
         self.dim = min(channels, 512) if dim is None else dim
-        if self.dim < 1:
-            raise ValueError(f"dim={dim}: nodes are at least one channel wide")
+        check_whole("dim", self.dim)
         self.scales = tuple(scales)
         self.num_nodes = num_nodes(scales)
         self.readout = readout
@@ -113,13 +115,6 @@ class GraphBlock(nn.Module):
         self.project_out = nn.Linear(self.dim, channels) if project_out else nn.Identity()
         self.out_channels = channels if project_out else self.dim
         self._projection = projection_cache(scales)
-
-    @staticmethod
-    def check_iterations(iterations: int) -> int:
-        """Return K, the number of iterations; raise ValueError if there is none."""
-        if iterations < 1:
-            raise ValueError(f"iterations={iterations}: the graph needs at least one")
-        return iterations
 
     def position_maps(self, size: int) -> Tensor:
         """Position map of each node, flattened (see graph.position)."""
@@ -184,8 +179,8 @@ class GraphBlock(nn.Module):
             return_attention: Also return the frame's GraphAttention (T = 1).
 
         Raises:
-            ValueError: where an option looks at later frames (norm="layer_clip", or batch norm in training),
-                or for a state that is not this block's.
+            ValueError: where an option looks at later frames (norm="layer_clip"; in training also batch norm,
+                moments and motion), or for a state that is not this block's.
         """
         self._check_causal()
         if frame.ndim != 4:
@@ -232,9 +227,11 @@ class GraphBlock(nn.Module):
                 f"use larger frames, an earlier stage of the network, or smaller scales"
             )
 
-    def _check_state(self, state: GraphState, x: Tensor) -> None:
+    def _check_state(self, state: object, x: Tensor) -> None:
         # Not len(x): that would fix the batch of an exported step.
         batch = x.shape[0]
+        if not isinstance(state, GraphState):
+            raise ValueError(f"{type(state).__name__} is no state of a block: start with initial_state({batch})")
         if state.total.shape[0] != batch:
             raise ValueError(
                 f"the state is for {state.total.shape[0]} clips and the frame holds {batch}: "
@@ -253,8 +250,8 @@ class GraphBlock(nn.Module):
                 "norm 'layer_clip' normalises over the whole clip, later frames included, and cannot run "
                 "frame by frame: build the block with norm='layer' or norm='layer_frame'"
             )
-        if self.training and any(isinstance(module, ChannelBatchNorm) for module in self.modules()):
+        if any(isinstance(part, ChannelBatchNorm | RunningScale) and part.training for part in self.modules()):
             raise ValueError(
-                "batch norm in training mode normalises over the whole clip: call eval() before step, or "
-                "build the block with norm='layer'"
+                "batch norm, and the usual sizes of moments and motion, are taken over whole clips in training mode: "
+                "call eval() before step, or build the block with norm='layer', pooling='mean' and motion=False"
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
+from rstg.errors import check_whole
 from rstg.graph.base import GraphBlock, GraphState, check_options
 from rstg.graph.regions import adjacency
 from rstg.graph.space import SpaceStage
@@ -118,11 +119,12 @@ class RSTG(GraphBlock):
             project_in=project_in,
             project_out=project_out,
         )
-        self.iterations = self.check_iterations(iterations)
+        check_whole("iterations", iterations)
+        self.iterations = iterations
         self.schedule = schedule
-        inner = iterations if inner_time_stages is None else min(inner_time_stages, iterations)
-        if inner < 0:
-            raise ValueError(f"inner_time_stages={inner_time_stages}: a number of iterations, 0 or more")
+        inner = iterations if inner_time_stages is None else inner_time_stages
+        check_whole("inner_time_stages", inner, least=0)
+        inner = min(inner, iterations)
         self.inner_time_stages = inner if schedule in ("all", "time") else 0
         if schedule != "time":
             self.space = SpaceStage(

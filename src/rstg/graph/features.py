@@ -15,7 +15,6 @@ POOLINGS: tuple[str, ...] = ("mean", "moments")
 _PRESENT = 0.3
 # Keeps the centroid of what is not there, and its gradient, small.
 _SOFTENING = 0.01
-_SMALLEST = 1e-12
 
 
 class RunningScale(nn.Module):
@@ -33,12 +32,15 @@ class RunningScale(nn.Module):
     square: Tensor
     batches: Tensor
     level: Tensor
+    nodes: Tensor
 
     def __init__(self, scales: Tensor, kinds: int, momentum: float = 0.01) -> None:
         super().__init__()
         self.momentum = momentum
         levels = sorted(set(scales.tolist()), reverse=True)
-        self.register_buffer("level", torch.tensor([levels.index(s) for s in scales.tolist()]), persistent=False)
+        level = torch.tensor([levels.index(s) for s in scales.tolist()])
+        self.register_buffer("level", level, persistent=False)
+        self.register_buffer("nodes", torch.bincount(level).unsqueeze(1), persistent=False)
         self.register_buffer("square", torch.ones(len(levels), kinds))
         self.register_buffer("batches", torch.zeros((), dtype=torch.long))
 
@@ -47,13 +49,17 @@ class RunningScale(nn.Module):
         square = self.square
         if self.training:
             with torch.no_grad():
-                sums = torch.zeros_like(square).index_add_(0, self.level, x.square().mean((0, 1, 4)).to(square.dtype))
-                now = sums / torch.bincount(self.level).unsqueeze(1)
+                # In float16 the square of what is small is zero, and that of what is large is infinite.
+                wide = torch.promote_types(x.dtype, torch.float32)
+                mean = x.to(wide).square().mean((0, 1, 4)).to(square.dtype)
+                sums = torch.zeros_like(square).index_add_(0, self.level, mean)
+                now = sums / self.nodes
                 square = torch.where(self.batches == 0, now, square)
                 weight = (1 / (self.batches + 1)).clamp(min=self.momentum)
                 self.square.copy_(torch.lerp(square, now, weight))
                 self.batches += 1
-        return torch.rsqrt(square + _SMALLEST)[self.level].unsqueeze(-1).to(x.dtype)
+        # What never was anything but zero (motion, after clips of one frame) has no size yet: it is left as it is.
+        return torch.where(square == 0, 1.0, square).rsqrt()[self.level].unsqueeze(-1).to(x.dtype)
 
 
 class RegionFeatures(nn.Module):

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from rstg.errors import check_whole
 from rstg.graph.base import GraphBlock, GraphState
 from rstg.graph.regions import adjacency
 from rstg.graph.space import SpaceStage
@@ -65,7 +66,8 @@ class HomogeneousGraph(GraphBlock):
             project_in=project_in,
             project_out=project_out,
         )
-        self.iterations = self.check_iterations(iterations)
+        check_whole("iterations", iterations)
+        self.iterations = iterations
         near = adjacency(scales)
         self.space = SpaceStage(
             self.dim,

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from rstg.errors import check_whole
+
 
 def position_maps(scales: Sequence[int], size: int = 6, std: float = 2.0) -> Float[Tensor, "n pixels"]:
     """Return, for each node, a Gaussian on its cell of a size x size map, zero elsewhere, flattened.
@@ -23,6 +25,7 @@ def position_maps(scales: Sequence[int], size: int = 6, std: float = 2.0) -> Flo
     Source: paper, section 3.2 ("positional awareness"). As in the released code a cell of scale s is
     int(size / s) pixels wide, so that scales which do not divide the size leave a margin empty.
     """
+    check_whole("position_size", size)
     maps = []
     for scale in scales:
         cell = size // scale

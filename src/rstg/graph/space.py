@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from rstg.errors import check_choice
+from rstg.errors import check_choice, check_whole
 from rstg.graph.attention import ATTENTIONS, NEIGHBOURS, Attention
 from rstg.graph.norms import make_norm
 
@@ -204,11 +204,10 @@ class SpaceStage(nn.Module):
         check_choice("attention", attention, ATTENTIONS)
         check_choice("neighbours", neighbours, NEIGHBOURS)
         check_choice("update", update, UPDATES)
-        if update_layers < 1:
-            raise ValueError(f"update_layers={update_layers}: the update needs at least one layer")
-        if message_dim < 1:
-            raise ValueError(f"message_dim={message_dim}: messages are at least one channel wide")
-        if attention == "multihead" and (heads < 1 or dim % heads or message_dim % heads):
+        check_whole("update_layers", update_layers)
+        check_whole("message_dim", message_dim)
+        check_whole("heads", heads)
+        if attention == "multihead" and (dim % heads or message_dim % heads):
             raise ValueError(
                 f"heads={heads} must divide the node width dim={dim} and the message width message_dim={message_dim}"
             )

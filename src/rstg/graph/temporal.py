@@ -38,6 +38,8 @@ class TimeStage(nn.Module):
         self, nodes: Float[Tensor, "b t n c"], state: CellState | None = None
     ) -> tuple[Float[Tensor, "b t n c"], CellState]:
         """Run all nodes over all frames in one recurrent call; `state` None starts from zeros."""
+        if state is not None and len(state) != (2 if self.cell == "lstm" else 1):
+            raise ValueError(f"the state is another block's, not of cell={self.cell!r}: start with initial_state")
         batch, time, count, dim = nodes.shape
         sequences = nodes.transpose(0, 1).reshape(time, batch * count, dim)
         if self.cell == "lstm":

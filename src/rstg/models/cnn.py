@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
-from rstg.errors import check_choice
+from rstg.errors import check_choice, check_whole
 
 # Logit of an empty cell, about the share of a cell that a class covers on the average.
 _EMPTY = -4.0
@@ -63,9 +63,12 @@ class FrameCNN(nn.Module):
         steps = _per_layer("strides", strides, len(channels))
         layers: list[nn.Module] = []
         before = in_channels
+        check_whole("class_maps", class_maps, least=0)
         for width, size, stride, pool in zip(
             channels, sizes, steps, _per_layer("pools", pools, len(channels)), strict=True
         ):
+            for name, value in (("channels", width), ("kernel_sizes", size), ("strides", stride), ("pools", pool)):
+                check_whole(f"a layer's {name}", value)
             pad = size // 2 if padding == "same" else 0
             layer = nn.Sequential(nn.Conv2d(before, width, size, stride, pad, bias=norm == "none"))
             if pool > 1:

@@ -8,7 +8,7 @@ from typing import Any
 
 from rstg.data.digits import OFFLINE
 from rstg.data.scenes import SceneConfig
-from rstg.errors import check_choice
+from rstg.errors import check_choice, check_whole
 
 PRECISIONS: tuple[str, ...] = ("auto", "float32", "bf16")
 SCHEDULES: tuple[str, ...] = ("constant", "linear")
@@ -53,6 +53,10 @@ class DataConfig:
     test_videos: int = 10000
     eval_batch_size: int = 100
 
+    def __post_init__(self) -> None:
+        for name in ("val_videos", "test_videos", "eval_batch_size"):
+            check_whole(f"data.{name}", getattr(self, name))
+
 
 @dataclass
 class OptimizerConfig:
@@ -83,8 +87,15 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         check_choice("optimizer", self.optimizer, OPTIMIZERS)
         check_choice("schedule", self.schedule, SCHEDULES)
-        if self.steps < 1 or self.batch_size < 1 or self.lr <= 0:
-            raise ValueError(f"steps={self.steps}, batch_size={self.batch_size} and lr={self.lr} must be positive")
+        check_whole("steps", self.steps)
+        check_whole("batch_size", self.batch_size)
+        check_whole("warmup_steps", self.warmup_steps, least=0)
+        if not self.lr > 0:
+            raise ValueError(f"lr={self.lr} must be positive")
+        if not (self.weight_decay >= 0 and self.clip_norm >= 0):
+            raise ValueError(f"weight_decay={self.weight_decay} and clip_norm={self.clip_norm} must be 0 or more")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas={tuple(self.betas)} must be 0 or more, and less than 1")
 
 
 @dataclass
@@ -136,8 +147,10 @@ class TrainConfig:
     def __post_init__(self) -> None:
         check_choice("precision", self.precision, PRECISIONS)
         check_choice("device", self.device, ("auto", "cpu", "cuda"))
-        if self.validate_every < 1:
-            raise ValueError(f"validate_every={self.validate_every}: a number of steps, 1 or more")
+        check_whole("validate_every", self.validate_every)
+        check_whole("seed", self.seed, least=0)
+        if self.seed >= 2**32:
+            raise ValueError(f"seed={self.seed} must be less than 2**32")
 
     def as_dict(self) -> dict[str, Any]:
         """The run as plain values, as in its YAML."""
