@@ -32,7 +32,9 @@ class Parser(ArgumentParser):
         """Raise ValueError with the message."""
         known = [name.lstrip("-") for action in self._actions for name in action.option_strings or [action.dest]]
         missed = re.search(r"(?:unrecognized arguments: --|key ')([\w.\-]+)", message, re.IGNORECASE)
-        raise ValueError(" ".join(message.split()) + (nearest(missed[1], known) if missed else ""))
+        stray = re.search(r"unrecognized arguments: [^-\s]\S*=", message, re.IGNORECASE)
+        told = "; changes name=value stand side by side, not on both sides of an option" if stray else ""
+        raise ValueError(" ".join(message.split()) + (nearest(missed[1], known) if missed else told))
 
     def parse_args(self, *given: Any, **more: Any) -> Namespace:  # type: ignore[override]
         """Parse; where no configuration is given, the usual one stands."""
