@@ -9,7 +9,7 @@ demo: $(STAMP)
 	$(BIN)/rstg demo --out runs/demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
