@@ -35,9 +35,10 @@ def _allowed() -> dict[tuple[str, str], Any]:
     for package in ("numpy.core.multiarray", "numpy._core.multiarray"):
         allowed[(package, "_reconstruct")] = empty
         allowed[(package, "scalar")] = scalar
-    # Protocol 5 of newer NumPy writes arrays as buffers.
+    # Protocol 5 writes arrays as buffers; where NumPy keeps the function that reads them changes with its release.
+    from_buffer = np.empty(0).__reduce_ex__(5)[0]
     for package in ("numpy.core.numeric", "numpy._core.numeric"):
-        allowed[(package, "_frombuffer")] = np._core.numeric._frombuffer  # type: ignore[attr-defined]
+        allowed[(package, "_frombuffer")] = from_buffer
     return allowed
 
 
