@@ -42,6 +42,10 @@ def test_files_of_another_kind_are_refused(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match="did you mean 'iterations'"):
         rstg.load(tmp_path)
+    for wrong in ("model", "options"):
+        (tmp_path / "config.json").write_text(json.dumps({**config, wrong: [1]}))
+        with pytest.raises(ValueError, match=f"{wrong} is \\[1\\]"):
+            rstg.load(tmp_path)
     other = rstg.save(small(update="per_scale"), tmp_path / "other")
     (other / "config.json").write_bytes((rstg.save(small(), tmp_path / "third") / "config.json").read_bytes())
     with pytest.raises(ValueError, match="another network's weights"):

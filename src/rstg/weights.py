@@ -86,6 +86,9 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{folder / CONFIG} is not JSON: {error}") from error
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise ValueError(f"{folder / CONFIG} does not describe a model of rstg (format {FORMAT!r})")
+    for name, kind in (("model", str), ("options", dict)):
+        if not isinstance(config.get(name), kind):
+            raise ValueError(f"{folder / CONFIG}: {name} is {config.get(name)!r}, not a {kind.__name__}")
     return config
 
 

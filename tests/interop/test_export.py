@@ -137,6 +137,7 @@ def test_the_command_writes_the_file_and_tells_its_inputs(tmp_path, capsys):
     told = capsys.readouterr()
     assert "inputs: clip (batch, 1, 2, 40, 48)" in told.out and "differ from the model's by" in told.err
     assert torch.export.load(tmp_path / "clip.pt2").module()(torch.zeros(1, 1, 2, *SIZE)).shape == (1, 7)
+    assert main([*command, "--frames", "0"]) == 2
     assert main([*command, "--size", "1", "2", "3"]) == 2
     assert "height and width, not 3 numbers" in capsys.readouterr().err
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from jsonargparse.typing import PositiveInt
+
 from rstg.cli.options import Parser
 
 
@@ -19,8 +21,10 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--out", type=str, required=True, help="the file")
     parser.add_argument("--format", type=str, default="onnx", help="onnx, or torch for a file of torch.export.load")
     parser.add_argument("--step", action="store_true", help="the step: one frame and the memory in, both out")
-    parser.add_argument("--frames", type=int, default=None, help="frames of a clip, if not the experiment's")
-    parser.add_argument("--size", type=int, nargs="+", default=None, help="height and width, or one number for both")
+    parser.add_argument("--frames", type=PositiveInt, default=None, help="frames of a clip, if not the experiment's")
+    parser.add_argument(
+        "--size", type=PositiveInt, nargs="+", default=None, help="height and width, or one number for both"
+    )
     options = parser.parse_args(list(arguments))
 
     from rstg.interop.export import export

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jsonargparse.typing import PositiveInt
+
 from rstg.cli.options import Parser, add_overrides, config_from_dict, override
 
 RUN, METRICS = "run.json", "metrics.json"
@@ -22,7 +24,9 @@ def run(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("model", type=str, help="folder of a run of rstg train, of a model, or a packaged network")
     parser.add_argument("--out", type=str, default=None, help="folder for the figures, if not the run's own")
-    parser.add_argument("--videos", type=int, default=None, help="how many test videos, if not the run's number")
+    parser.add_argument(
+        "--videos", type=PositiveInt, default=None, help="how many test videos, if not the run's number"
+    )
     add_overrides(parser)
     options = parser.parse_args(list(arguments))
 
