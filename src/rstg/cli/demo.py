@@ -38,12 +38,17 @@ def run(arguments: Sequence[str]) -> int:
 
     from rstg.models import SyncMNISTNet
     from rstg.results import write_results
+    from rstg.training.config import ModelConfig
     from rstg.training.data import SyncMNISTData
     from rstg.training.run import CURVES, evaluate, train_side_by_side
     from rstg.viz.pictures import curves_picture
     from rstg.viz.report import write_report
     from rstg.weights import load, read_facts
 
+    if config.model != ModelConfig() or config.pretrain is not None:
+        raise ValueError(
+            "the demo trains graphs on the packaged network's CNN: leave model and pretrain out, or use rstg train"
+        )
     begun = time.perf_counter()
     packaged: Any = load(PACKAGED)
     config.model.options = packaged.config

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import time
@@ -166,6 +167,14 @@ def train(config: TrainConfig, out: str | Path, resume: bool = False, pretrained
     return out
 
 
+def _fingerprint(module: nn.Module) -> str:
+    """Sixteen hex digits of the SHA-256 of a module's weights."""
+    found = hashlib.sha256()
+    for value in module.state_dict().values():
+        found.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()[:16]
+
+
 def train_side_by_side(
     config: TrainConfig, networks: Mapping[str, SyncMNISTNet], out: str | Path, resume: bool = False
 ) -> dict[str, Path]:
@@ -182,7 +191,8 @@ def train_side_by_side(
     """
     out = Path(out)
     run = config.as_dict()
-    _state(out, {**run, "networks": {name: network.config for name, network in networks.items()}}, resume)
+    made_of = {name: network.config for name, network in networks.items()}
+    _state(out, {**run, "networks": made_of, "cnn": _fingerprint(next(iter(networks.values())).cnn)}, resume)
     folders = {name: out / name for name in networks}
     if all((folder / "model").is_dir() for folder in folders.values()):
         return folders
