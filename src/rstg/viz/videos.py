@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from rstg.errors import MissingExtraError
+from rstg.data.video import import_av
 from rstg.files import replacing
 
 # Small frames are shown at about this many pixels, each pixel as a square.
@@ -46,22 +45,13 @@ def write_gif(clip: NDArray[np.uint8], path: str | Path, caption: str = "", fps:
     return Path(path)
 
 
-def import_av() -> Any:
-    """PyAV, or a MissingExtraError that says how to install it."""
-    try:
-        import av
-    except ImportError as error:
-        raise MissingExtraError("WebM", "PyAV", "video") from error
-    return av
-
-
 def write_webm(clip: NDArray[np.uint8], path: str | Path, caption: str = "", fps: int = 5) -> Path:
     """Write a clip (T, H, W) of bytes as WebM (VP9).
 
     Raises:
         MissingExtraError: where PyAV is not installed.
     """
-    av = import_av()
+    av = import_av("WebM")
     with replacing(path) as scratch, av.open(str(scratch), "w", format="webm") as container:
         stream = None
         for frame in _frames(clip, caption):

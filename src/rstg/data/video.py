@@ -1,0 +1,314 @@
+"""Frames of a video by their index: files, decoded by PyAV, and folders of pictures."""
+
+from __future__ import annotations
+
+import operator
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from rstg.errors import MissingExtraError
+
+# What is read at all: a text that names other files (playlists, lists of parts) is not a video here.
+_FORMATS = "matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,avi,mpeg,mpegts,ogg,flv,asf,gif,ivf,h264,hevc,m4v"
+# Where a packet is a frame (for VP8: unless it says that it is not shown), so that packets count frames.
+_PACKET_IS_FRAME = {"h264", "hevc", "vp9", "vp8", "av1", "libdav1d", "mpeg4", "mpeg2video", "mjpeg", "ffv1"}
+_SEEKABLE = {"matroska", "mov"}
+_VP8_SHOWN = 0x10
+# A header of a few bytes can ask for any amount of memory: 8192 x 8192 is more than any video has.
+_MAX_PIXELS = 2**26
+
+
+class VideoError(ValueError):
+    """A video that cannot be read, in one line: which file, and why."""
+
+    def __init__(self, path: str | Path, reason: str) -> None:
+        super().__init__(f"{path}: {' '.join(reason.split())}")
+        self.path, self.reason = Path(path), " ".join(reason.split())
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a video is.
+
+    Args:
+        frames: How many it has. fps: Their mean rate; None for a folder of pictures. size: Height and width as
+            they are shown, so after rotation. rotation: Degrees counter-clockwise by which the stored frames are
+            turned to be shown: 0, 90, 180 or 270. duration: Seconds; None where nothing says.
+    """
+
+    frames: int
+    fps: float | None
+    size: tuple[int, int]
+    rotation: int
+    duration: float | None
+
+
+def import_av(what: str = "video") -> Any:
+    """PyAV, or a MissingExtraError that says how to install it."""
+    try:
+        import av
+    except ImportError as error:
+        raise MissingExtraError(what, "PyAV", "video") from error
+    return av
+
+
+def check_indices(path: Path, indices: Iterable[int], frames: int) -> list[int]:
+    """Indices as a list of int; raise VideoError for one that the video does not have."""
+    at = [operator.index(index) for index in indices]
+    for index in at:
+        if not 0 <= index < frames:
+            raise VideoError(path, f"it has {frames} frames, and frame {index} was asked for")
+    return at
+
+
+@dataclass(frozen=True)
+class _Packets:
+    """What a pass over a file's packets tells, without decoding."""
+
+    count: int
+    # Times at which frames are shown, in order, and those of keyframes; None where seeking is not safe.
+    times: list[int] | None
+    keys: list[int]
+
+
+class VideoFile:
+    """A video file: WebM, Matroska, MP4, MOV, AVI and others that FFmpeg knows.
+
+    Frame i is the i-th that a decoder shows, whatever the times between frames are. Frames are decoded by one
+    thread and come out the same bits however they are asked for.
+
+    Args:
+        path: The file.
+
+    Raises:
+        VideoError: for what is no readable video.
+        MissingExtraError: where PyAV is not installed.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._av = import_av()
+        self._major = int(self._av.__version__.split(".")[0])
+        if not self.path.is_file():
+            raise VideoError(path, "is not a file" if self.path.exists() else "there is no such file")
+        size, stated = self.path.stat().st_size, _matroska_size(self.path)
+        if size == 0:
+            raise VideoError(path, "the file is empty")
+        if size < stated:
+            raise VideoError(path, f"it is cut off: its header states {stated} bytes, and {size} are there")
+        with self._stream() as (container, stream):
+            self._format = container.format.name.split(",")[0]
+            self._codec = stream.codec_context.name
+            self._stated = stream.frames
+            rate = stream.average_rate
+            self._fps = float(rate) if rate else None
+            if stream.duration and stream.time_base:
+                self._duration: float | None = float(stream.duration * stream.time_base)
+            else:
+                self._duration = container.duration / self._av.time_base if container.duration else None
+            # A stream may change its size; all frames are brought to the size that the header states.
+            self._stored = (stream.codec_context.width, stream.codec_context.height)
+            self._check_size(*self._stored)
+        self._converter = self._av.video.reformatter.VideoReformatter()
+
+    def _check_size(self, width: int, height: int) -> None:
+        if width <= 0 or height <= 0 or width * height > _MAX_PIXELS:
+            raise VideoError(self.path, f"its header states frames of {width}x{height} pixels; the file is damaged")
+
+    @contextmanager
+    def _stream(self) -> Iterator[tuple[Any, Any]]:
+        """The opened file and its video stream; what FFmpeg says of a damaged file becomes a VideoError."""
+        try:
+            options = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
+            # Names and titles in another encoding than UTF-8 are no damage; from PyAV 19 on they are no error either.
+            more = {"metadata_errors": "replace"} if self._major < 19 else {}
+            with self._av.open(f"file:{self.path}", options=options, **more) as container:
+                if not container.streams.video:
+                    kinds = sorted({stream.type for stream in container.streams})
+                    raise VideoError(self.path, f"it holds no video, only {' and '.join(kinds) or 'nothing'}")
+                stream = container.streams.video[0]
+                context = stream.codec_context
+                if context is None:
+                    raise VideoError(self.path, "no decoder knows its video stream")
+                context.thread_count = 1
+                context.options = {"max_pixels": str(_MAX_PIXELS)}
+                yield container, stream
+        except VideoError:
+            raise
+        except (self._av.FFmpegError, ValueError, OverflowError, MemoryError, RuntimeError) as error:
+            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            raise VideoError(self.path, f"cannot be decoded: {reason}") from error
+
+    @cached_property
+    def _packets(self) -> _Packets:
+        times: list[int | None] = []
+        keys: list[int] = []
+        plain = True
+        with self._stream() as (container, stream):
+            for packet in container.demux(stream):
+                if packet.size == 0 or (self._codec == "vp8" and not bytes(packet)[0] & _VP8_SHOWN):
+                    continue
+                plain &= not (packet.is_discard or packet.is_corrupt)
+                if packet.is_keyframe and packet.pts is not None:
+                    keys.append(packet.pts)
+                times.append(packet.pts)
+            if len(times) < self._stated and self._format in ("mov", "avi"):
+                told = f"it is cut off: its header states {self._stated} frames, and {len(times)} are there"
+                raise VideoError(self.path, told)
+        known = [time for time in times if time is not None]
+        safe = plain and self._format in _SEEKABLE and self._codec in _PACKET_IS_FRAME
+        # From the first packet on, each gives one frame, and no frame is shown before the first.
+        safe &= bool(times) and len(set(known)) == len(times) and bool(keys) and keys[0] == times[0] == min(known)
+        count = len(times) if plain and self._codec in _PACKET_IS_FRAME else sum(1 for _ in self._decode())
+        if not count:
+            raise VideoError(self.path, "it has no frames")
+        return _Packets(count, sorted(known) if safe else None, sorted(keys))
+
+    @property
+    def frames(self) -> int:
+        """How many frames the file has, from its packets where each is a frame, else by decoding it."""
+        return self._packets.count
+
+    @cached_property
+    def info(self) -> VideoInfo:
+        """What the video is; its first frame is decoded."""
+        first = next(self._decode(), None)
+        if first is None:
+            raise VideoError(self.path, "no frame of it can be decoded")
+        shown = _as_shown(np.empty((self._stored[1], self._stored[0], 1), np.uint8), first)
+        degrees = round(first.rotation / 90) * 90 % 360
+        return VideoInfo(self.frames, self._fps, (shown.shape[0], shown.shape[1]), degrees, self._duration)
+
+    def _decode(self) -> Iterator[Any]:
+        """Every frame from the first on, undamaged or not at all."""
+        with self._stream() as (container, stream):
+            yield from container.decode(stream)
+
+    def check(self) -> VideoInfo:
+        """Decode every frame, and say what the video is; VideoError where that fails."""
+        decoded = sum(1 for _ in self._decode())
+        if decoded < self.frames:
+            raise VideoError(self.path, f"{decoded} of its {self.frames} frames can be decoded")
+        return self.info
+
+    def read(self, indices: Iterable[int]) -> UInt8[np.ndarray, "t h w 3"]:
+        """Frames of these indices, in their order, repeated where an index is.
+
+        Raises:
+            VideoError: for an index that the video does not have, or a frame that cannot be decoded.
+        """
+        at = check_indices(self.path, indices, self.frames)
+        if not at:
+            return np.empty((0, *self.info.size, 3), np.uint8)
+        wanted = sorted(set(at))
+        found = self._read_by_seeking(wanted) if self._packets.times is not None else {}
+        if len(found) < len(wanted):
+            found = self._read_in_order(wanted)
+        return np.stack([found[index] for index in at])
+
+    def _read_in_order(self, wanted: Sequence[int]) -> dict[int, np.ndarray]:
+        want, found, index = set(wanted), {}, -1
+        for index, frame in enumerate(self._decode()):
+            if index in want:
+                found[index] = self._picture(frame)
+                if index == wanted[-1]:
+                    return found
+        raise VideoError(self.path, f"{index + 1} of its {self.frames} frames can be decoded")
+
+    def _read_by_seeking(self, wanted: Sequence[int]) -> dict[int, np.ndarray]:
+        """Frames decoded from the keyframe before each; those that do not come out so are missing from the dict."""
+        times, keys = self._packets.times, self._packets.keys
+        assert times is not None
+        found: dict[int, np.ndarray] = {}
+        with self._stream() as (container, stream):
+            for key, group in groupby(wanted, lambda index: bisect_right(keys, times[index]) - 1):
+                want = {times[index]: index for index in group}
+                if key or found:
+                    container.seek(keys[key], stream=stream)
+                last = max(want)
+                for frame in container.decode(stream):
+                    if frame.pts is None or frame.pts > last or frame.is_corrupt:
+                        break
+                    if frame.pts in want:
+                        found[want[frame.pts]] = self._picture(frame)
+                        if frame.pts == last:
+                            break
+        return found
+
+    def _picture(self, frame: Any) -> np.ndarray:
+        self._check_size(frame.width, frame.height)
+        width, height = self._stored
+        # One converter for all frames, in one thread: a new one for each frame takes a thousand times as long.
+        threads = {"threads": 1} if self._major >= 18 else {}
+        picture = self._converter.reformat(frame, width, height, "rgb24", **threads).to_ndarray()
+        return np.ascontiguousarray(_as_shown(picture, frame))
+
+
+def _matroska_size(path: Path) -> int:
+    """Bytes of a Matroska or WebM file by its header, 0 where it does not say: FFmpeg reads a cut one."""
+    with path.open("rb") as file:
+        head = file.read(128)
+    at = 0
+    # Each element is an identifier of 4 bytes, a size whose leading zeros tell its length, and its content.
+    for identifier in (b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"):
+        field = head[at + 4 : at + 12]
+        if head[at : at + 4] != identifier or not field or not field[0]:
+            return 0
+        length = 9 - field[0].bit_length()
+        size = int.from_bytes(field[:length], "big") - (1 << 7 * length)
+        at += 4 + length + size
+    # All ones: not known when it was written.
+    return 0 if size == (1 << 7 * length) - 1 else at
+
+
+def _as_shown(picture: np.ndarray, frame: Any) -> np.ndarray:
+    """Turn and mirror a stored picture by the frame's display matrix, to the nearest right angle."""
+    beside = [frame.side_data[i] for i in range(len(frame.side_data))]
+    matrix = next((bytes(data) for data in beside if data.type.name == "DISPLAYMATRIX"), None)
+    if matrix is None or len(matrix) < 36:
+        return picture
+    # A stored point (x, y) is shown at (a x + c y, b x + d y).
+    a, b, _, c, d = np.frombuffer(matrix, np.int32, 5).tolist()
+    if max(abs(a), abs(d)) < max(abs(b), abs(c)):
+        picture, a, d = picture.swapaxes(0, 1), c, b
+    return picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+
+
+def open_video(path: str | Path) -> Any:
+    """A VideoFile, or a FrameFolder where the path is a folder: both have frames, info, read and check."""
+    from rstg.data.frame_folder import FrameFolder
+
+    return FrameFolder(path) if Path(path).is_dir() else VideoFile(path)
+
+
+def probe(path: str | Path) -> VideoInfo:
+    """What a video file or folder of frames is, without decoding more than its first frame.
+
+    Raises:
+        VideoError: for what is no readable video.
+    """
+    info: VideoInfo = open_video(path).info
+    return info
+
+
+def read_frames(path: str | Path, indices: Iterable[int]) -> UInt8[np.ndarray, "t h w 3"]:
+    """Frames of a video file or folder, by index; no more is decoded than it takes.
+
+    Args:
+        path: A video file, or a folder of JPEG or PNG frames in the order of the numbers in their names.
+        indices: Of frames, in any order, repeated or not.
+
+    Raises:
+        VideoError: for what is no readable video, or an index that it does not have.
+    """
+    frames: np.ndarray = open_video(path).read(indices)
+    return frames
