@@ -1,0 +1,139 @@
+"""Frames of a clip, resized, cropped and varied: every frame of a clip in the same way."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from rstg.data.sampling import View, ViewScheme
+from rstg.errors import nearest
+
+Clip = UInt8[Tensor, "t 3 h w"]
+
+
+def resize_short_side(clip: Clip, size: int = 256) -> Clip:
+    """Resize frames by bicubic interpolation so that their shorter side has `size` pixels.
+
+    Smaller frames are enlarged with the kernel that OpenCV uses (a = -0.75), larger ones are filtered before, so that
+    what is finer than a pixel does not alias.
+    """
+    shorter = min(clip.shape[-2:])
+    if shorter == size:
+        return clip
+    shape = [size if side == shorter else int(side * size / shorter) for side in clip.shape[-2:]]
+    # In floating point: on bytes torch rounds down.
+    large = torch.nn.functional.interpolate(clip.float(), shape, mode="bicubic", antialias=shorter > size)
+    return large.round_().clamp_(0, 255).byte()
+
+
+def crop(clip: Clip, top: int, left: int, size: int) -> Clip:
+    """A square of the frames; ValueError where it leaves them."""
+    height, width = clip.shape[-2:]
+    if min(top, left) < 0 or top + size > height or left + size > width:
+        raise ValueError(f"a crop of {size}x{size} at ({top}, {left}) leaves frames of {width}x{height}")
+    return clip[..., top : top + size, left : left + size]
+
+
+def view_clip(clip: Clip, scheme: ViewScheme, view: View) -> Clip:
+    """What a view shows of the frames that it sampled: resized, and its crop."""
+    resized = resize_short_side(clip, scheme.short_side)
+    top, left = scheme.corner(view, *resized.shape[-2:])
+    return crop(resized, top, left, scheme.size)
+
+
+def _swapped(name: str) -> str:
+    other = {"left": "right", "right": "left", "Left": "Right", "Right": "Left"}
+    return re.sub(r"\b([Ll]eft|[Rr]ight)\b", lambda word: other[word[0]], name)
+
+
+def flip_labels(names: Sequence[str], swaps: Mapping[str, str] | None = None) -> list[int]:
+    """The class that each class becomes when its video is mirrored.
+
+    "Pulling something from left to right" becomes "Pulling something from right to left", in the templates of
+    Something-Something v1 and v2 alike: classes whose names hold the words left or right change places with the class
+    that has the other word.
+
+    Args:
+        names: Of the classes, in the order of their numbers.
+        swaps: Pairs of names that change places, where their names do not tell; {name: name} keeps a class.
+
+    Raises:
+        ValueError: for a class with left or right in its name that has no counterpart, or an unknown name in swaps.
+    """
+    given = dict(swaps or {})
+    for pair in list(given.items()):
+        for name in pair:
+            if name not in names:
+                raise ValueError(f"swaps: there is no class {name!r}{nearest(name, names)}")
+        if given.setdefault(pair[1], pair[0]) != pair[0]:
+            raise ValueError(f"swaps: {pair[1]!r} changes places with two classes")
+    number = {name: index for index, name in enumerate(names)}
+    table = []
+    for name in names:
+        other = given.get(name, _swapped(name))
+        if other not in number:
+            raise ValueError(
+                f"mirrored, a video of {name!r} shows {other!r}, which is no class: leave flips out, or name its "
+                f"counterpart in swaps"
+            )
+        table.append(number[other])
+    return table
+
+
+@dataclass(frozen=True)
+class TrainTransform:
+    """A clip for training: resized, cropped at random, its brightness changed; the same for all its frames.
+
+    Args:
+        short_side: To which frames are resized. size: Side of the crop.
+        brightness: The most that is added to or taken from all pixels, as a share of the range from black to white.
+        flip: How often clips are mirrored, 0 to 1; needs `flipped`.
+        flipped: The class that each becomes when mirrored, from flip_labels.
+        extra: A transform of clips (T, 3, size, size) uint8 that comes last, as those of torchvision.transforms.v2,
+            which draw once a clip.
+
+    Raises:
+        ValueError: for values out of range.
+
+    Source: the released code's crop of 224 from a shorter side of 256 and brightness of 0.1, here read as an addition
+    (as tf.image.random_brightness is); it does not mirror videos.
+    """
+
+    short_side: int = 256
+    size: int = 224
+    brightness: float = 0.1
+    flip: float = 0.0
+    flipped: Sequence[int] | None = None
+    extra: Callable[[Tensor], Tensor] | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.size <= self.short_side:
+            raise ValueError(f"size={self.size} is from 1 to short_side={self.short_side}")
+        if not 0 <= self.brightness <= 1 or not 0 <= self.flip <= 1:
+            raise ValueError(f"brightness={self.brightness} and flip={self.flip} are from 0 to 1")
+        if self.flip and self.flipped is None:
+            raise ValueError("flip: a mirrored video may be of another class; give flipped=flip_labels(class names)")
+
+    def __call__(self, clip: Clip, label: int, seed: int) -> tuple[Clip, int]:
+        """The clip and its label; the same seed, the same clip."""
+        clip = resize_short_side(clip, self.short_side)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            room = [side - self.size + 1 for side in clip.shape[-2:]]
+            top, left = (int(torch.randint(places, ())) for places in room)
+            clip = crop(clip, top, left, self.size)
+            mirrored = bool(torch.rand(()) < self.flip)
+            change = float(torch.empty(()).uniform_(-self.brightness, self.brightness)) if self.brightness else 0.0
+            if mirrored:
+                assert self.flipped is not None
+                clip, label = clip.flip(-1), int(self.flipped[label])
+            if change:
+                clip = (clip.short() + round(255 * change)).clamp_(0, 255).byte()
+            if self.extra is not None:
+                clip = self.extra(clip)
+        return clip.contiguous(), label
