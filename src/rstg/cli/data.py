@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from rstg.cli.group import choose
 
 COMMANDS = {
+    "check": "decode a dataset of real videos in parallel, and report what cannot be decoded",
     "syncmnist": "write synchronous digits: pictures and videos to look at, NumPy archives for other tools",
 }
 

@@ -118,20 +118,30 @@ class GuardedDecoder:
             raise VideoError(path, f"decoding it ended the decoder (status {status})") from error
         finally:
             timer.cancel()
+        if late.is_set():
+            # It came with the answer: the next video is not to blame.
+            self.close()
         if "error" in answer:
             raise VideoError(answer["at"], answer["error"])
         return answer, data
 
     def _start(self) -> subprocess.Popen[bytes]:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
-        self.process = subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-c", _SERVE, str(Path(__file__).parent)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=environment,
         )
-        return self.process
+        self.process = process
+        # The deadline is the video's: what the process takes to start is not in it.
+        assert process.stdout is not None
+        if not process.stdout.readline():
+            status = process.wait()
+            self.close()
+            raise RuntimeError(f"the process that decodes did not start (status {status})")
+        return process
 
 
 def serve() -> None:
@@ -139,6 +149,8 @@ def serve() -> None:
     # What libraries print must not end up between the answers.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
+    answers.write(b"ready\n")
+    answers.flush()
     for line in sys.stdin.buffer:
         request = json.loads(line)
         path, data = request["path"], b""
