@@ -41,7 +41,9 @@ def test_resizing_is_bicubic():
     large = resize_short_side(small, 32)
     assert large.shape == (2, 3, 32, 40) and large.dtype == torch.uint8
     expected = np.apply_along_axis(slow_enlarge, 3, np.apply_along_axis(slow_enlarge, 2, small.numpy(), 32), 40)
-    assert np.abs(large.numpy() - expected).max() <= 0.51
+    # Rounded after each axis: half a step of the second, and of the first times the sum of weights, at most 1.375.
+    difference = large.numpy() - expected
+    assert np.abs(difference).max() <= 0.5 * 1.375 + 0.5 and abs(difference.mean()) < 0.02
     image = Image.fromarray(small[0].permute(1, 2, 0).numpy()).resize((15, 12), Image.Resampling.BICUBIC)
     shrunk = resize_short_side(small[:1], 12)[0].permute(1, 2, 0).numpy().astype(int)
     assert np.abs(shrunk - np.asarray(image)).max() <= 1
