@@ -55,6 +55,7 @@ def test_the_authors_views():
     assert view_scheme("1").corner(View(0, 0), 256, 340) == (16, 58)
 
 
+@settings(deadline=None, max_examples=60)
 @given(
     name=st.sampled_from(sorted(VIEWS)),
     frames=st.integers(96, 400),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -84,7 +84,7 @@ class VideoFile:
     """A video file: WebM, Matroska, MP4, MOV, AVI and others that FFmpeg knows.
 
     Frame i is the i-th that a decoder shows, whatever the times between frames are. Frames are decoded by one
-    thread and come out the same bits however they are asked for.
+    thread; those of an undamaged file come out the same bits however they are asked for.
 
     Args:
         path: The file.
@@ -134,7 +134,8 @@ class VideoFile:
             with self._av.open(f"file:{self.path}", options=options, **more) as container:
                 if not container.streams.video:
                     kinds = sorted({stream.type for stream in container.streams})
-                    raise VideoError(self.path, f"it holds no video, only {' and '.join(kinds) or 'nothing'}")
+                    only = f", only {' and '.join(kinds)}" if kinds else ""
+                    raise VideoError(self.path, f"it holds no video{only}")
                 stream = container.streams.video[0]
                 context = stream.codec_context
                 if context is None:
@@ -210,7 +211,11 @@ class VideoFile:
         if not at:
             return np.empty((0, *self.info.size, 3), np.uint8)
         wanted = sorted(set(at))
-        found = self._read_by_seeking(wanted) if self._packets.times is not None else {}
+        found: dict[int, np.ndarray] = {}
+        if self._packets.times is not None:
+            # What does not come after a seek may come from the start: a damaged file can name false keyframes.
+            with suppress(VideoError):
+                found = self._read_by_seeking(wanted)
         if len(found) < len(wanted):
             found = self._read_in_order(wanted)
         return np.stack([found[index] for index in at])
