@@ -250,16 +250,30 @@ def test_grid_and_matrices_match_the_released_code(oracle):
     import numpy as np
 
     from rstg.graph.position import position_maps
+    from rstg.graph.regions import adjacency, pooling_matrix, projection_matrix
 
     fixtures = np.load(oracle.path("fixtures.npz"))
-    ours = {tuple(position_maps((3, 2, 1), size).shape): position_maps((3, 2, 1), size).numpy() for size in (6, 12)}
-    found = 0
+    seen = {"adjacency": 0, "positional_emb": 0, "resize": 0}
     for key in fixtures.files:
-        if "position" in key and fixtures[key].reshape(14, -1).shape in ours:
-            expected = fixtures[key].reshape(14, -1)
-            np.testing.assert_allclose(ours[expected.shape], expected, atol=1e-6)
-            found += 1
-    assert found
+        kind, name = key.split("/")[0], key.split("/")[-1]
+        expected = fixtures[key]
+        if kind == "positional_emb":
+            ours = position_maps((3, 2, 1), int(name.removeprefix("dim")))
+        elif kind == "adjacency":
+            scale = int(name.split("_scales")[1]) if "_scales" in name else 3
+            ours = adjacency(range(scale, 0, -1))
+            # Theirs has one more node, which their graph leaves out.
+            expected = expected[:-1, :-1]
+        elif kind == "resize":
+            before, after = (int(part.split("x")[0]) for part in name.split("_to_"))
+            pool = after <= 3
+            ours = (pooling_matrix if pool else projection_matrix)((min(before, after),), *(max(before, after),) * 2)
+        else:
+            continue
+        expected = expected.reshape(ours.shape)
+        np.testing.assert_allclose(ours.numpy(), expected, atol=3e-6 * expected.max(), err_msg=key)
+        seen[kind] += 1
+    assert seen == {"adjacency": 9, "positional_emb": 2, "resize": 30}
 
 
 def test_motion_survives_bfloat16():
