@@ -7,9 +7,12 @@ import zlib
 import numpy as np
 import pytest
 import torch
+import yaml
+from tf_files import write_checkpoint
 from torch import nn
 
 import rstg
+from rstg.cli.main import main
 from rstg.interop.released import dump_variables, graph_from_config, load_variables, model_from_config
 from rstg.models.cost import count_parameters
 from rstg.models.zoo import name_of
@@ -167,10 +170,11 @@ def reference(variables: dict[str, np.ndarray], settings: dict, clip: torch.Tens
                 x = x + graph(x, stage, "map")
         if stage == "res2":
             x = nn.functional.max_pool3d(x, (2, 1, 1))
-    feature = x.mean((2, 3, 4))
-    if settings["place_graph"] == "final":
-        feature = feature + graph(x, "final", "vec")
-    return feature @ names["pred/kernel"].view(2048, -1) + names["pred/bias"]
+    vector = graph(x, "final", "vec") if settings["place_graph"] == "final" else 0
+    rows, columns = (range(max(size - 13, 1)) for size in x.shape[3:])
+    windows = [x[:, :, :, i : i + 14, j : j + 14].mean((2, 3, 4)) + vector for i in rows for j in columns]
+    logits = [feature @ names["pred/kernel"].view(2048, -1) + names["pred/bias"] for feature in windows]
+    return torch.stack(logits).mean(0)
 
 
 @pytest.mark.parametrize("name", RELEASED)
@@ -200,6 +204,48 @@ def test_network_equals_the_one_written_out(name):
         expected = reference(variables, settings, clip)
         assert expected.abs().max() > 0.1
         assert (model(clip) - expected).abs().max() < 2e-5 * expected.abs().max()
+
+
+@pytest.mark.slow
+def test_two_clips_of_256_have_the_logits_of_the_one_written_out():
+    settings = config("i3d_rstg_final")
+    model = model_from_config(settings).eval()
+    variables = random_variables(model, settings)
+    load_variables(model, variables)
+    # Three frames: the last has no pair. The map of 16x16 holds nine windows, and its thirds are no whole pixels.
+    clips = torch.randint(0, 256, (2, 3, 3, 256, 256), dtype=torch.uint8)
+    clips[1] //= 4
+    with torch.no_grad():
+        expected = torch.cat([reference(variables, settings, clip) for clip in clips.split(1)])
+        assert (expected[0] - expected[1]).abs().max() > 0.1
+        assert (model(clips) - expected).abs().max() < 2e-5 * expected.abs().max()
+
+
+@pytest.mark.slow
+def test_the_command_imports_a_checkpoint_of_349_tensors(tmp_path):
+    settings = config("i3d_rstg_res3_res4")
+    direct = model_from_config(settings).eval()
+    variables = random_variables(direct, settings)
+    load_variables(direct, variables)
+    filters = {
+        f"tower/resnet_i3d/backbone/{scope}/resize_filters__{name}": np.zeros(shape, np.float32)
+        for stage, size in (("res3", 28), ("res4", 14))
+        for scale in (3, 2, 1)
+        for scope, name, shape in (
+            (f"graph_input/{stage}", f"{size}_{size}_{scale}x{scale}", (scale, scale, size, size)),
+            (f"whole_graph_model_{stage}", f"{scale}_{scale}_{size}x{size}", (size, size, scale, scale)),
+        )
+    }
+    tensors = variables | filters
+    assert len(tensors) == 349
+    slots = {f"{name}/Momentum": np.ones(3, np.float32) for name in variables if "moving_" not in name}
+    write_checkpoint(tmp_path / "run" / "model_7.ckpt", {**tensors, **slots, "global_step": np.asarray(7, np.int64)})
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
+    given = ["--config", str(tmp_path / "config.yaml"), "--checkpoint", str(tmp_path / "run")]
+    assert main(["import", "released", *given, "--out", str(tmp_path / "model")]) == 0
+    clip = torch.randint(0, 256, (1, 3, 4, 64, 64), dtype=torch.uint8)
+    with torch.no_grad():
+        assert torch.equal(rstg.load(tmp_path / "model").eval()(clip), direct(clip))
 
 
 def test_c2d_with_a_graph_gives_the_authors_numbers(oracle):
@@ -280,6 +326,10 @@ def test_what_does_not_fit_is_listed_and_leaves_the_network_as_it_was():
         ({"backbone_model": "i3d", "place_graph": "res3", "place_nonlocal": "res3"}, "both name res3"),
         ({"backbone_model": "i3d", "final_norm": "BN"}, "final_norm='BN' is not one of 'LN'"),
         ({"comb_type": "times"}, "comb_type='times' is not one of"),
+        ({"scalewise_update": "False"}, "scalewise_update='False' is neither true nor false"),
+        ({"num_scales": "three"}, "num_scales='three' is not a number"),
+        ({"classification_dropout": None}, "classification_dropout=None is not a number"),
+        ({"num_classes": 7.5}, "num_classes=7.5 is not a whole number"),
     ],
 )
 def test_settings_that_the_release_does_not_have(changes, message):

@@ -58,7 +58,7 @@ def _block(rows: list[tuple[bytes, bytes]]) -> bytes:
 def write_checkpoint(prefix: Path, tensors: dict[str, np.ndarray], shards: int = 1) -> list[tuple[int, int]]:
     """Write a checkpoint of float32 and int64 tensors; return offset and size of each block of its index."""
     prefix.parent.mkdir(parents=True, exist_ok=True)
-    data = [b""] * shards
+    data = [bytearray() for _ in range(shards)]
     rows = [(b"", _field(1, shards) + _field(3, _field(1, 1)))]
     for number, (name, tensor) in enumerate(sorted(tensors.items())):
         raw = tensor.tobytes()

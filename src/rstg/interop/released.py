@@ -34,26 +34,49 @@ def _setting(config: Mapping[str, Any], key: str) -> Any:
     return config[key]
 
 
+def _number(config: Mapping[str, Any], key: str, default: float | None = None) -> float:
+    value = _setting(config, key) if default is None else config.get(key, default)
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"the released config's {key}={value!r} is not a number") from None
+
+
+def _whole(config: Mapping[str, Any], key: str, default: int | None = None) -> int:
+    value = _number(config, key, default)
+    if not value.is_integer():
+        raise ValueError(f"the released config's {key}={value!r} is not a whole number")
+    return int(value)
+
+
+def _switch(config: Mapping[str, Any], key: str) -> bool:
+    value = config.get(key, False)
+    # A quoted 'False' is a text, and every text but the empty one counts as true.
+    if not isinstance(value, bool):
+        raise ValueError(f"the released config's {key}={value!r} is neither true nor false: write it without quotes")
+    return value
+
+
 def _graph_options(config: Mapping[str, Any]) -> dict[str, Any]:
     attention, norm = _setting(config, "use_att"), _setting(config, "use_norm")
     check_choice("use_att", attention, _ATTENTION)
     check_choice("use_norm", norm, _NORM)
-    multihead = bool(config.get("multihead_att", False))
+    multihead = _switch(config, "multihead_att")
     if multihead and attention != "dot":
         raise ValueError(f"multihead_att goes with use_att 'dot', not {attention!r}")
     batch_norm = config.get("dataset") == "mnist"
     return {
-        "dim": int(_setting(config, "node_feat_dim")),
-        "message_dim": int(config.get("message_dims", _setting(config, "node_feat_dim"))),
-        "scales": tuple(range(int(_setting(config, "num_scales")), 0, -1)),
-        "iterations": int(_setting(config, "num_process_iter")),
+        "dim": _whole(config, "node_feat_dim"),
+        "message_dim": _whole(config, "message_dims", _whole(config, "node_feat_dim")),
+        "scales": tuple(range(_whole(config, "num_scales"), 0, -1)),
+        "iterations": _whole(config, "num_process_iter"),
         "attention": "multihead" if multihead else _ATTENTION[attention],
         "heads": _RELEASED_HEADS,
         "neighbours": "soft",
-        "update": "per_scale" if config.get("scalewise_update", False) else "shared",
-        "update_layers": int(config.get("update_layers", 2)),
-        "positions": bool(config.get("use_positional_emb", False)),
-        "position_size": int(config.get("dim_map", 6)),
+        "update": "per_scale" if _switch(config, "scalewise_update") else "shared",
+        "update_layers": _whole(config, "update_layers", 2),
+        "positions": _switch(config, "use_positional_emb"),
+        "position_size": _whole(config, "dim_map", 6),
         "norm": _NORM[norm],
         "input_norm": "batch" if batch_norm else _NORM[norm],
         "inner_time_stages": _RELEASED_TIME_STAGES,
@@ -98,14 +121,14 @@ def model_from_config(config: Mapping[str, Any], non_local_layout: str = "positi
     """
     backbone = _setting(config, "backbone_model")
     check_choice("backbone_model", backbone, ("simple_c2d", *_BACKBONE))
-    classes, dropout = int(_setting(config, "num_classes")), float(config.get("classification_dropout", 0.0))
+    classes, dropout = _whole(config, "num_classes"), _number(config, "classification_dropout", 0.0)
     if backbone == "simple_c2d":
-        filters = int(_setting(config, "num_filters"))
+        filters = _whole(config, "num_filters")
         return SyncMNISTNet(
             num_classes=classes,
             channels=(filters,) * 3,
             graph=_graph_options(config),
-            in_channels=int(config.get("num_chan", 1)),
+            in_channels=_whole(config, "num_chan", 1),
             dropout=dropout,
         )
     graphs = _places(config, "place_graph", (*STAGES, "final"))
@@ -131,7 +154,7 @@ def model_from_config(config: Mapping[str, Any], non_local_layout: str = "positi
         non_local=non_local,
         non_local_layout=non_local_layout,
         dropout=dropout,
-        in_channels=int(config.get("num_chan", 3)),
+        in_channels=_whole(config, "num_chan", 3),
     )
 
 
