@@ -122,6 +122,11 @@ def test_what_the_name_fixes_cannot_be_overridden(tmp_path):
         rstg.create_model("rstg_r50", final="add", graph={"iteratons": 1})
     with pytest.raises(ValueError, match="did you mean 'res3"):
         rstg.create_model("rstg_r50", places=["res3_9"])
+    with pytest.raises(ValueError, match=r"places='res3' is one text.*places=\['res3'\]"):
+        rstg.create_model("rstg_r50", places="res3")
+    for option, value in (("num_classes", 0), ("width", 0), ("in_channels", -1)):
+        with pytest.raises(ValueError, match=option):
+            rstg.create_model("c2d_r50", **{option: value})
     rstg.save(rstg.create_model("c2d_r50", width=8), tmp_path)
     assert rstg.create_model("rstg_r50", weights=tmp_path).config["temporal"] == "c2d"
     with pytest.raises(ValueError, match="'i3d_r50' has temporal='i3d', not 'c2d'"):

@@ -212,7 +212,8 @@ def _check_places(network: nn.Module, blocks: Mapping[str, Any], modules: Mappin
     for place in blocks:
         if place not in modules:
             raise ValueError(
-                f"{type(network).__name__} has no module {place!r}{nearest(place, modules, 3)}. Its own children: "
+                f"{type(network).__name__} has no module {place!r}{nearest(place, modules, 3) or '.'} "
+                "Its own children: "
                 f"{', '.join(repr(name) for name, _ in network.named_children() if name != CONTAINER)}"
             )
         if id(modules[place]) in taken:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rstg.errors import check_choice
+from rstg.errors import check_choice, check_whole
 from rstg.models.nonlocal_block import NonLocalBlock
 
 STAGES: tuple[str, ...] = ("res2", "res3", "res4", "res5")
@@ -128,6 +128,8 @@ class ResNet3D(nn.Module):
         check_choice("temporal", temporal, ("c2d", "i3d"))
         for stage in non_local:
             check_choice("non_local", stage, STAGES)
+        check_whole("width", width)
+        check_whole("in_channels", in_channels)
         self.temporal = temporal
         self.in_channels = in_channels
         norm = FrozenStatsBatchNorm3d if frozen_stats else nn.BatchNorm3d

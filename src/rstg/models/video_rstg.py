@@ -11,7 +11,7 @@ from jaxtyping import Float, Num
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from rstg.errors import check_choice, check_keywords
+from rstg.errors import check_choice, check_keywords, check_whole
 from rstg.graph import RSTG, GraphAttention, GraphState
 from rstg.models.graph_branch import GraphBranch
 from rstg.models.resnet3d import AfterBlock, Feature, ResNet3D, place_name
@@ -98,6 +98,10 @@ class VideoRSTG(nn.Module):
     ) -> None:
         super().__init__()
         check_choice("final", final, FINALS)
+        check_whole("num_classes", num_classes)
+        for option, value in (("places", places), ("non_local", non_local)):
+            if isinstance(value, str):
+                raise ValueError(f"{option}={value!r} is one text where a list is expected: {option}=[{value!r}]")
         known = [name for name in inspect.signature(RSTG).parameters if name not in ("channels", "output")]
         check_keywords("graph", graph or {}, known)
         options = {**GRAPH, **(graph or {})}
@@ -148,6 +152,7 @@ class VideoRSTG(nn.Module):
 
     def reset_classifier(self, num_classes: int) -> None:
         """Put a new classifier with random weights in place of the old one, to train on other classes."""
+        check_whole("num_classes", num_classes)
         old = self.classifier.weight
         self.classifier = self._new_classifier(num_classes).to(old.device, old.dtype)
         self.num_classes = self.config["num_classes"] = num_classes
