@@ -93,3 +93,9 @@ def test_the_package_is_optional_and_its_error_names_the_extra(tmp_path, monkeyp
         rstg.save_pretrained(small(), tmp_path)
     code = "import sys, rstg.weights, rstg.interop.hub; print('huggingface_hub' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+
+
+@pytest.mark.parametrize("source", ["/nowhere/at/all", "./model", "a/b/c"])
+def test_a_folder_that_is_not_there_is_no_name_on_the_hub(source):
+    with pytest.raises(FileNotFoundError, match=r"no folder .*user/model"):
+        rstg.from_pretrained(source)

@@ -62,6 +62,9 @@ def from_pretrained(
         ValueError: if the files are of another kind.
         MissingExtraError: without the extra "hub".
     """
+    on_hub = isinstance(source, str) and re.fullmatch(r"(\w[\w.-]*/)?\w[\w.-]*", source)
+    if not Path(source).is_dir() and not on_hub:
+        raise FileNotFoundError(f"there is no folder {source}, and a name on the hub is of the form 'user/model'")
     network = _hub_class().from_pretrained(
         str(source), revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only
     )
