@@ -50,7 +50,29 @@ def curves_picture(runs: Mapping[str, str | Path], path: str | Path) -> Path:
                 axis.plot(*known.T, style, color=f"C{colour}", ms=3, lw=1.2, label=label, alpha=0.8)
     axes[0].set(xlabel="thousands of videos seen", ylabel="cross-entropy", title="loss (validation dotted)")
     axes[1].set(xlabel="thousands of videos seen", ylabel="top-1", ylim=(0, 1), title="accuracy (validation dotted)")
-    axes[1].legend(fontsize=7, loc="upper left")
+    figure.legend(*axes[1].get_legend_handles_labels(), fontsize=8, loc="outside right upper")
+    return _save(figure, path)
+
+
+def accuracies_picture(
+    lines: Mapping[str, Sequence[Sequence[float]]], path: str | Path, references: Mapping[str, float] | None = None
+) -> Path:
+    """Accuracy against videos seen, one line a network, the best at the end first in the legend.
+
+    Args:
+        lines: Name and points (videos, top-1) of each network. references: Accuracies to compare with, by name.
+    """
+    figure = _figure(9, 4.2)
+    axis = figure.subplots()
+    for at, name in enumerate(sorted(lines, key=lambda name: -lines[name][-1][1])):
+        points = np.array(lines[name], float)
+        mark = "osv^D"[at // 10 % 5]
+        axis.plot(points[:, 0] / 1000, points[:, 1], f"-{mark}", color=f"C{at % 10}", ms=4, lw=1.2, label=name)
+    for name, value in (references or {}).items():
+        axis.axhline(value, color="grey", ls="--", lw=0.9)
+        axis.annotate(name, (0, value + 0.01), color="grey", fontsize=8)
+    axis.set(xlabel="thousands of videos seen", ylabel="top-1 on validation videos", ylim=(0, 1), xlim=(0, None))
+    figure.legend(fontsize=8, loc="outside right upper")
     return _save(figure, path)
 
 
