@@ -103,7 +103,7 @@ def bars_picture(
         axis.annotate(name, (value + 0.005, len(values) - 0.45), color="grey", fontsize=8)
     axis.set_yticks(range(len(values)), values.keys())
     axis.set_ylim(len(values) - 0.2, -0.6)
-    axis.set(xlim=(0, 1), xlabel="top-1 on test videos, 95% interval")
+    axis.set(xlim=(0, 1.08), xticks=np.linspace(0, 1, 6), xlabel="top-1 on test videos, 95% interval")
     return _save(figure, path)
 
 
