@@ -9,22 +9,19 @@ videos through the same frozen CNN (the packaged network's), and are compared on
 from __future__ import annotations
 
 import argparse
-import copy
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning import seed_everything
-
 from rstg import load
 from rstg.cli.options import default_config, load_config
 from rstg.files import read_curves, replacing
-from rstg.models import SyncMNISTNet
 from rstg.models.cost import count_macs
 from rstg.results import provenance, table, write_results
 from rstg.training.run import CURVES, evaluate, train_side_by_side
+from rstg.training.side_by_side import variants
 from rstg.viz.pictures import accuracies_picture
 
 RESULTS = "ingredients.json"
@@ -52,13 +49,7 @@ def measure(steps: int, videos: int, out: Path) -> tuple[dict[str, Any], dict[st
     config = load_config(default_config("syncmnist3/demo.yaml"))
     config.model.options = packaged.config
     config.optimizer.steps, config.data.val_videos = steps, videos
-    networks = {}
-    for name, changes in VARIANTS.items():
-        options = copy.deepcopy(packaged.config)
-        options["graph"].update(changes)
-        seed_everything(config.seed, verbose=False)
-        networks[name] = SyncMNISTNet(**options)
-        networks[name].cnn.load_state_dict(packaged.cnn.state_dict())
+    networks = variants(packaged, VARIANTS, config.seed)
     folders = train_side_by_side(config, networks, out, resume=True)
     scene = config.data.scene
     clip = (1, scene.frames, scene.size, scene.size)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import sys
 import time
 from collections.abc import Sequence
@@ -34,13 +33,12 @@ def run(arguments: Sequence[str]) -> int:
     config, out = load_config(options.config or usual, options.overrides), Path(options.out)
 
     import torch
-    from pytorch_lightning import seed_everything
 
-    from rstg.models import SyncMNISTNet
     from rstg.results import write_results
     from rstg.training.config import ModelConfig
     from rstg.training.data import SyncMNISTData
     from rstg.training.run import CURVES, evaluate, train_side_by_side
+    from rstg.training.side_by_side import variants
     from rstg.viz.pictures import curves_picture
     from rstg.viz.report import write_report
     from rstg.weights import load, read_facts
@@ -60,13 +58,7 @@ def run(arguments: Sequence[str]) -> int:
         print(f"{name}: top-1 {found[name]['top1']:.4f}", file=sys.stderr, flush=True)
 
     test(f"packaged ({PACKAGED})", packaged, read_facts(PACKAGED)["training_videos"])
-    networks = {}
-    for name, changes in NETWORKS.items():
-        network_options = copy.deepcopy(packaged.config)
-        network_options["graph"].update(changes)
-        seed_everything(config.seed, verbose=False)
-        networks[name] = SyncMNISTNet(**network_options)
-        networks[name].cnn.load_state_dict(packaged.cnn.state_dict())
+    networks = variants(packaged, NETWORKS, config.seed)
     folders = train_side_by_side(config, networks, out / "live", resume=True)
     for name, folder in folders.items():
         test(f"live: {name}", load(folder / "model"), config.optimizer.steps * config.optimizer.batch_size)

@@ -51,11 +51,16 @@ class _Repeated(argparse.Action):
         setattr(namespace, self.dest, [*(getattr(namespace, self.dest, None) or []), values])
 
 
-def default_config(name: str) -> str:
-    """Path of a configuration that comes with the package, or lies in the checkout that it runs from."""
+def configs_folder() -> Path:
+    """The configurations that come with the package, or lie in the checkout that it runs from."""
     package = Path(__file__).resolve().parents[1]
-    installed = package / "configs" / name
-    return str(installed if installed.is_file() else package.parents[1] / "configs" / name)
+    installed = package / "configs"
+    return installed if installed.is_dir() else package.parents[1] / "configs"
+
+
+def default_config(name: str) -> str:
+    """Path of one of these configurations."""
+    return str(configs_folder() / name)
 
 
 def add_run_options(parser: Parser, config: str | None = None) -> None:

@@ -10,15 +10,8 @@ from pathlib import Path
 
 from jsonargparse.typing import PositiveInt
 
-from rstg.cli.options import Parser, add_overrides, load_config
+from rstg.cli.options import Parser, add_overrides, configs_folder, load_config
 from rstg.errors import check_choice
-
-
-def _configs() -> Path:
-    """The configurations that come with the package, or lie in the checkout that it runs from."""
-    package = Path(__file__).resolve().parents[1]
-    installed = package / "configs"
-    return installed if installed.is_dir() else package.parents[1] / "configs"
 
 
 def _parser() -> Parser:
@@ -49,7 +42,7 @@ def _names(folder: Path) -> list[str]:
 def run(arguments: Sequence[str]) -> int:
     """Train, test and report."""
     options = _parser().parse_args(list(arguments))
-    folder = Path(options.configs or _configs()) / f"syncmnist{options.digits}"
+    folder = Path(options.configs or configs_folder()) / f"syncmnist{options.digits}"
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}: --digits is 3 or 5, --configs where their rows are")
     check_choice("--scale", options.scale, _names(folder / "scale"))

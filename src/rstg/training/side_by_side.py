@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
 import torch
-from pytorch_lightning import LightningModule
+from pytorch_lightning import LightningModule, seed_everything
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -15,6 +16,19 @@ from rstg.models import SyncMNISTNet
 from rstg.training.config import OptimizerConfig
 from rstg.training.data import Batch
 from rstg.training.modules import make_optimizer
+
+
+def variants(network: SyncMNISTNet, changes: Mapping[str, Mapping[str, Any]], seed: int) -> dict[str, SyncMNISTNet]:
+    """Untrained networks, by name, with the CNN of a trained one; their graphs' options differ by what is given."""
+    made = {}
+    for name, changed in changes.items():
+        options = copy.deepcopy(network.config)
+        options["graph"].update(changed)
+        # Each begins as it would alone.
+        seed_everything(seed, verbose=False)
+        made[name] = SyncMNISTNet(**options)
+        made[name].cnn.load_state_dict(network.cnn.state_dict())
+    return made
 
 
 class SideBySide(LightningModule):
