@@ -84,7 +84,7 @@ class CreateNodes(nn.Module):
         matrix = self.matrix.get(x.shape[-2], x.shape[-1], x)
         pooled = x.flatten(-2) @ matrix.T
         if not self.moments:
-            return pooled.permute(0, 2, 3, 1)
+            return pooled.permute(0, 2, 3, 1).contiguous()
         return pooled.unflatten(-1, (3, self.nodes)).permute(0, 2, 4, 3, 1).flatten(-2)
 
     def forward(

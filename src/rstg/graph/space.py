@@ -162,7 +162,8 @@ class Update(nn.Module):
     def forward(self, nodes: Float[Tensor, "b t n c"], gathered: Float[Tensor, "b t n d"]) -> Float[Tensor, "b t n c"]:
         """Update all nodes of all frames at once."""
         pair = torch.cat([nodes, gathered], dim=-1)
-        parts = pair.split(self.sizes, dim=2)
+        # Contiguous, as in the time stage: one product a scale, not one a frame.
+        parts = [part.contiguous() for part in pair.split(self.sizes, dim=2)]
         updated = [mlp(part) for mlp, part in zip(self.mlps, parts, strict=True)]
         new = updated[0] if len(updated) == 1 else torch.cat(updated, dim=2)
         return self.norm(nodes + new if self.residual else new)

@@ -48,5 +48,6 @@ class TimeStage(nn.Module):
             out, hidden = self.rnn(sequences, None if state is None else state[0])
             state = (hidden,)
         assert state is not None
-        updated = out.view(time, batch, count, dim).transpose(0, 1)
+        # Contiguous, because a linear layer on a transposed tensor becomes a product for each frame, not one.
+        updated = out.view(time, batch, count, dim).transpose(0, 1).contiguous()
         return nodes + updated if self.residual else updated, state
