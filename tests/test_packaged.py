@@ -6,11 +6,13 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
 import rstg
 from rstg.cli.options import config_from_dict
+from rstg.interop.export import export
 from rstg.training.data import SyncMNISTData
 from rstg.weights import read_facts
 
@@ -48,6 +50,35 @@ def test_it_answers_after_every_frame_as_for_the_clip(network):
         for frame in clips[:4].unbind(2):
             out, state = model.step(frame, state)
     torch.testing.assert_close(out, whole, atol=1e-5, rtol=1e-5)
+
+
+def test_it_runs_frame_by_frame_in_another_runtime(network, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    model, _, clips, _ = network
+    clips = clips[:16].float()
+    export(model, tmp_path / "step.onnx", frames=clips.shape[2], size=clips.shape[3:], step=True)
+    step = onnxruntime.InferenceSession(str(tmp_path / "step.onnx"), providers=["CPUExecutionProvider"])
+    names = [given.name for given in step.get_inputs()]
+    memory = {name: np.zeros_like(value) for name, value in zip(names[1:], _memory(model, clips), strict=True)}
+    for frame in clips.unbind(2):
+        found, *after = step.run(None, {names[0]: frame.numpy(), **memory})
+        memory = dict(zip(names[1:], after, strict=True))
+    with torch.inference_mode():
+        expected = model(clips).numpy()
+    # As export checks its files: in units of the largest logit.
+    assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
+
+
+def _memory(model, clips):
+    """The memory's tensors, in the order of the file's inputs."""
+    with torch.inference_mode():
+        _, state = model.step(clips[:, :, 0], model.initial_state(len(clips)))
+    return [
+        state.frames.numpy(),
+        state.previous.numpy(),
+        *(part.numpy() for s in state.streams for part in s),
+        state.total.numpy(),
+    ]
 
 
 def test_it_loads_outside_the_checkout_and_without_training(tmp_path):
