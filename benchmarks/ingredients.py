@@ -17,9 +17,9 @@ from typing import Any
 
 from rstg import load
 from rstg.cli.options import default_config, load_config
-from rstg.files import read_curves, replacing
+from rstg.files import read_curves
 from rstg.models.cost import count_macs
-from rstg.results import provenance, table, write_results
+from rstg.results import provenance, table, write_page, write_results
 from rstg.training.run import CURVES, evaluate, train_side_by_side
 from rstg.training.side_by_side import variants
 from rstg.viz.pictures import accuracies_picture
@@ -99,8 +99,7 @@ def write_report(results: dict[str, Any], out: Path) -> None:
     """Write the page and the picture of the results into a folder."""
     lines = {name: found["validation"] for name, found in results["figures"].items()}
     accuracies_picture(lines, (out / RESULTS).with_suffix(".png"), {"digits alone, 1/3": 1 / 3})
-    with replacing((out / RESULTS).with_suffix(".md")) as scratch:
-        scratch.write_text(page(results))
+    write_page(out / RESULTS, page(results))
 
 
 def main() -> None:

@@ -17,10 +17,9 @@ import torch
 
 from rstg import load, packaged
 from rstg.cli.options import config_from_dict
-from rstg.files import replacing
 from rstg.models.cost import count_parameters
 from rstg.models.messages import count_messages
-from rstg.results import provenance, table, write_results
+from rstg.results import provenance, table, write_page, write_results
 from rstg.training.config import TrainConfig
 from rstg.training.data import SyncMNISTData
 from rstg.training.run import evaluate
@@ -126,8 +125,7 @@ def main() -> None:
         wall_seconds=time.perf_counter() - begun,
         figures=figures,
     )
-    with replacing((options.out / RESULTS).with_suffix(".md")) as scratch:
-        scratch.write_text(page(results))
+    write_page(options.out / RESULTS, page(results))
     sys.stdout.write(page(results))
 
 

@@ -18,8 +18,7 @@ import numpy as np
 import torch
 
 from rstg.data import SceneConfig, Scenes, load_digits, render
-from rstg.files import replacing
-from rstg.results import provenance, spread, table, write_results
+from rstg.results import provenance, spread, table, write_page, write_results
 
 RESULTS = "generator.json"
 SEED = 0
@@ -101,8 +100,7 @@ def main() -> None:
         wall_seconds=time.perf_counter() - begun,
         figures=figures,
     )
-    with replacing((options.out / RESULTS).with_suffix(".md")) as scratch:
-        scratch.write_text(page(results))
+    write_page(options.out / RESULTS, page(results))
     sys.stdout.write(page(results))
 
 

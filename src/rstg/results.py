@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import rstg
-from rstg.files import write_json
+from rstg.files import replacing, write_json
 
 FORMAT = "rstg-results-1"
 KEYS: tuple[str, ...] = ("command", "config", "seed", "data", "hardware", "wall_seconds", "commit", "figures")
@@ -120,6 +120,12 @@ def read_results(path: str | Path) -> dict[str, Any]:
     if missing:
         raise ValueError(f"{path} lacks {', '.join(missing)}")
     return found
+
+
+def write_page(path: str | Path, page: str) -> None:
+    """Write the page made from a results file beside it, as Markdown."""
+    with replacing(Path(path).with_suffix(".md")) as scratch:
+        scratch.write_text(page)
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

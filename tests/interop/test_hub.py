@@ -12,6 +12,7 @@ import torch
 
 import rstg
 from rstg.errors import MissingExtraError
+from rstg.weights import read_facts
 
 
 def small():
@@ -99,3 +100,9 @@ def test_the_package_is_optional_and_its_error_names_the_extra(tmp_path, monkeyp
 def test_a_folder_that_is_not_there_is_no_name_on_the_hub(source):
     with pytest.raises(FileNotFoundError, match=r"no folder .*user/model"):
         rstg.from_pretrained(source)
+
+
+def test_a_packaged_network_goes_out_by_its_name_with_its_facts(tmp_path):
+    pytest.importorskip("huggingface_hub")
+    rstg.save_pretrained("syncmnist3", tmp_path / "out")
+    assert read_facts(tmp_path / "out") == read_facts("syncmnist3")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 
-from rstg.cli.group import choose
+from rstg.cli.group import run_chosen
 
 COMMANDS = {
     "check": "decode a dataset of real videos in parallel, and report what cannot be decoded",
@@ -15,5 +14,4 @@ COMMANDS = {
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command of the group; each is a module of its own, data_<name>."""
-    command = choose("rstg data", "Make data, and look at it.", COMMANDS, arguments)
-    return importlib.import_module(f"rstg.cli.data_{command}").run(arguments[1:])
+    return run_chosen("data", "Make data, and look at it.", COMMANDS, arguments)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 from collections.abc import Mapping, Sequence
 
 from rstg.errors import nearest
@@ -35,3 +36,9 @@ def choose(
     if command not in commands:
         parser.error(f"there is no command {command!r}{nearest(command, commands)}")
     return command
+
+
+def run_chosen(group: str, description: str, commands: Mapping[str, str], arguments: Sequence[str]) -> int:
+    """Run the command of "rstg <group>" that the first argument names: the module rstg.cli.<group>_<command>."""
+    command = choose(f"rstg {group}", description, commands, arguments)
+    return importlib.import_module(f"rstg.cli.{group}_{command}").run(arguments[1:])

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 
-from rstg.cli.group import choose
+from rstg.cli.group import run_chosen
 
 COMMANDS = {
     "released": "the authors' TensorFlow checkpoints",
@@ -15,5 +14,4 @@ COMMANDS = {
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command of the group; each is a module of its own, import_<name>."""
-    command = choose("rstg import", "Weights of others, into a folder that rstg.load reads.", COMMANDS, arguments)
-    return importlib.import_module(f"rstg.cli.import_{command}").run(arguments[1:])
+    return run_chosen("import", "Weights of others, into a folder that rstg.load reads.", COMMANDS, arguments)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 
-from rstg.cli.group import choose
+from rstg.cli.group import run_chosen
 
 COMMANDS = {
     "syncmnist": "train and test every row of the SyncMNIST table, on 3 or 5 digits",
@@ -14,5 +13,4 @@ COMMANDS = {
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command of the group; each is a module of its own, table_<name>."""
-    command = choose("rstg table", "Reproduce the paper's tables.", COMMANDS, arguments)
-    return importlib.import_module(f"rstg.cli.table_{command}").run(arguments[1:])
+    return run_chosen("table", "Reproduce the paper's tables.", COMMANDS, arguments)

@@ -11,6 +11,16 @@ from rstg.data.annotations import VideoEntry, VideoList, checked, read_text, vid
 from rstg.errors import nearest
 
 
+def _beside(source: Path, pattern: str, kind: str) -> Path:
+    """The one file of classes beside the annotations; ValueError where there is none, or more than one."""
+    found = sorted(source.parent.glob(pattern))
+    if len(found) != 1:
+        raise ValueError(
+            f"{source}: there are {len(found)} {kind} ({pattern}) beside it: give the one that counts as classes"
+        )
+    return found[0]
+
+
 def read_something_v1(
     annotations: str | Path, root: str | Path, classes: str | Path | Sequence[str] | None = None
 ) -> VideoList:
@@ -28,13 +38,7 @@ def read_something_v1(
     source, folder = Path(annotations), Path(root)
     rows = [line.partition(";") for line in read_text(source).splitlines() if line.strip()]
     if classes is None:
-        beside = sorted(source.parent.glob("*labels*.csv"))
-        if len(beside) != 1:
-            raise ValueError(
-                f"{source}: there are {len(beside)} category lists (*labels*.csv) beside it: give the one that counts "
-                f"as classes"
-            )
-        classes = beside[0]
+        classes = _beside(source, "*labels*.csv", "category lists")
     if isinstance(classes, str | Path):
         classes = [line.strip().strip('"') for line in read_text(Path(classes)).splitlines() if line.strip()]
     names = sorted(classes)
@@ -63,13 +67,7 @@ def read_something_v2(annotations: str | Path, root: str | Path, classes: str | 
     source, folder = Path(annotations), Path(root)
     rows = _json(source, list)
     if classes is None:
-        beside = sorted(source.parent.glob("*labels.json"))
-        if len(beside) != 1:
-            raise ValueError(
-                f"{source}: there are {len(beside)} files of labels (*labels.json) beside it: give the one that counts "
-                f"as classes"
-            )
-        classes = beside[0]
+        classes = _beside(source, "*labels.json", "files of labels")
     number = _numbers(Path(classes))
     present = videos_in(folder)
     entries, problems = [], []

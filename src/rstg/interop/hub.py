@@ -11,7 +11,7 @@ from torch import nn
 
 from rstg.errors import MissingExtraError
 from rstg.models.zoo import MODELS, name_of
-from rstg.weights import CONFIG, WEIGHTS, load, save
+from rstg.weights import CONFIG, WEIGHTS, load, read_facts, save
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelCard
@@ -103,7 +103,7 @@ def _wrapped(model: nn.Module | str | Path, facts: dict[str, Any]) -> Any:
     if isinstance(model, nn.Module):
         return hub_class(model, facts)
     found = load(model)
-    return hub_class(found, {**json.loads((Path(model) / CONFIG).read_text())["facts"], **facts})
+    return hub_class(found, {**read_facts(model), **facts})
 
 
 def _hub_class() -> Any:
