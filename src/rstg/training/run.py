@@ -22,10 +22,12 @@ from rstg.data import SyncMNIST
 from rstg.files import replacing, write_json
 from rstg.metrics import classification_metrics
 from rstg.models import SyncMNISTNet, create_model
+from rstg.models.syncmnist_baselines import FrameBaseline
 from rstg.results import commit, cpu_facts, hardware
 from rstg.training.callbacks import CleanInterrupt, CurveLog, LastCheckpoint, Progress
 from rstg.training.config import OptimizerConfig, PretrainConfig, TrainConfig
 from rstg.training.data import SyncMNISTData, frame_scenes
+from rstg.training.memory import keep_freed_memory
 from rstg.training.modules import ClipClassifier, FrameTask
 from rstg.training.side_by_side import SideBySide
 
@@ -61,6 +63,7 @@ def _trainer(
 ) -> tuple[pl.Trainer, ModelCheckpoint]:
     """Trainer of a stage; `best` is the figure of validation whose best step is kept, None without validation."""
     device = resolve_device(config.device)
+    keep_freed_memory()
     folder.mkdir(parents=True, exist_ok=True)
     # Where there is validation this keeps the best, and LastCheckpoint the last.
     kept = ModelCheckpoint(
@@ -176,15 +179,23 @@ def _fingerprint(module: nn.Module) -> str:
 
 
 def train_side_by_side(
-    config: TrainConfig, networks: Mapping[str, SyncMNISTNet], out: str | Path, resume: bool = False
+    config: TrainConfig,
+    networks: Mapping[str, SyncMNISTNet | FrameBaseline],
+    out: str | Path,
+    resume: bool = False,
+    places: Mapping[str, Path] | None = None,
 ) -> dict[str, Path]:
     """Train several networks with the same frozen CNN on the same videos, in the same steps.
 
     Args:
         config: Data, optimiser and seed for all of them; its model is the first's.
         networks: By name; their CNNs hold the same weights already.
-        out: Folder; each network's model/ (after the last step) and curves are in a folder of its name.
+        out: Folder of what they share, with the checkpoint to resume from.
         resume: Go on with what the folder holds.
+        places: Folder of each network's model/ (after the last step) and curves; usually one of its name in `out`.
+
+    Returns:
+        These folders.
 
     Raises:
         FileExistsError, ValueError, KeyboardInterrupt: as train.
@@ -193,7 +204,7 @@ def train_side_by_side(
     run = config.as_dict()
     made_of = {name: network.config for name, network in networks.items()}
     _state(out, {**run, "networks": made_of, "cnn": _fingerprint(next(iter(networks.values())).cnn)}, resume)
-    folders = {name: out / name for name in networks}
+    folders = dict(places or {name: out / name for name in networks})
     if all((folder / "model").is_dir() for folder in folders.values()):
         return folders
     pl.seed_everything(config.seed, verbose=False)
@@ -212,6 +223,7 @@ def train_side_by_side(
 def evaluate(model: nn.Module, config: TrainConfig, split: str = "test") -> dict[str, Any]:
     """Test a network: metrics, with logits and labels as arrays under "logits" and "labels"."""
     start = time.perf_counter()
+    keep_freed_memory()
     device = torch.device(resolve_device(config.device))
     videos = SyncMNISTData(config.data, seed=config.seed).videos(split)
     model = model.to(device).eval()
