@@ -57,7 +57,7 @@ def measure(steps: int, videos: int, out: Path) -> tuple[dict[str, Any], dict[st
     figures: dict[str, Any] = {}
     for name, folder in folders.items():
         found = evaluate(load(folder / "model"), config, "val")
-        rows = [row for row in read_curves(folder / CURVES) if row["val/top1"] is not None]
+        rows = [row for row in read_curves(folder / "train" / CURVES) if row["val/top1"] is not None]
         figures[name] = {
             "top1": found["top1"],
             "top1_interval_95": found["top1_interval_95"],

@@ -21,6 +21,7 @@ class Run:
         top1, interval_95, top5: On `tested` test videos, the interval for the drawing of these.
         parameters, macs: Size of the network, and multiply-accumulates of a clip.
         training_videos, training_seconds: What it saw, in which time (validation included).
+        trained_beside: With how many other rows it was trained at once. training_rate: Videos a second by itself.
         space_messages, time_steps, formula_messages, pairs: As in rstg.models.messages.
         validation: (videos seen, top-1) at each validation, on `validation_videos` videos.
         data, hardware, commit, command: Where the figures come from.
@@ -35,6 +36,8 @@ class Run:
     macs: int
     training_videos: int
     training_seconds: float
+    trained_beside: int
+    training_rate: float
     space_messages: int
     time_steps: int
     formula_messages: int

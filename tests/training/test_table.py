@@ -8,7 +8,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file
 
 from rstg.cli.main import main
 from rstg.metrics import wilson_interval
@@ -16,6 +18,7 @@ from rstg.results import read_results
 from rstg.table import AS_PAPER, OPEN, REVERSED, Row, Run, compare_order, row_from_dict
 from rstg.training.callbacks import CleanInterrupt
 from rstg.training.modules import ClipClassifier, FrameTask
+from rstg.training.side_by_side import SideBySide
 from rstg.viz.table_report import write_table
 
 STEPS, PRETRAINING = 6, 3
@@ -113,7 +116,7 @@ def test_a_table_cut_off_gone_on_with_and_left_alone(configs, tmp_path, steps, m
     assert not steps
     again = json.loads(metrics.read_text())
     for found in (whole["figures"], again["figures"]):
-        del found["test_seconds"]
+        del found["test_seconds"], found["training_rate"]
     assert again["figures"] == whole["figures"] and again["config"] == whole["config"]
 
     page = (out / "syncmnist.md").read_text()
@@ -160,6 +163,51 @@ def test_what_is_wrong_is_named(configs, tmp_path, more, told, capsys):
     assert not (tmp_path / "runs").exists()
 
 
+def test_rows_on_a_frozen_cnn_are_trained_at_once_and_go_on(configs, tmp_path, monkeypatch, capsys):
+    frozen = {
+        **SCALE,
+        "model": {"options": {"channels": [4, 4, 8], "cnn": {"class_maps": 10, "norm": "batch"}}},
+        "pretrain": {"task": "where", "freeze": True, "optimizer": {"steps": PRETRAINING, "batch_size": 4}},
+    }
+    (configs / "syncmnist3" / "scale" / "tiny.yaml").write_text(yaml.safe_dump(frozen))
+    steps, stops = [], [4]
+
+    def counted(self, *given, step=SideBySide.training_step):
+        steps.append(len(self.networks))
+        return step(self, *given)
+
+    def cut(self, trainer, module, *_, end=CleanInterrupt.on_train_batch_end):
+        self.asked = isinstance(module, SideBySide) and trainer.global_step in stops
+        end(self, trainer, module, *_)
+
+    monkeypatch.setattr(SideBySide, "training_step", counted)
+    monkeypatch.setattr(CleanInterrupt, "on_train_batch_end", cut)
+    out, rows = tmp_path / "runs", "mean_lstm,non_local,rstg_all_stages"
+    # What does not fit stops nobody else; Ctrl-C stops all.
+    assert table(configs, out, rows=rows) == 130
+    assert steps == [2] * 4
+    stops.clear()
+    assert table(configs, out, rows=rows) == 1
+    assert steps == [2] * STEPS
+    assert table(configs, out, rows="mean_lstm,rstg_all_stages") == 0
+    assert steps == [2] * STEPS
+
+    found = {name: read_results(out / name / "seed0" / "metrics.json") for name in ("mean_lstm", "rstg_all_stages")}
+    for name, result in found.items():
+        assert result["figures"]["trained_beside"] == 1 and result["figures"]["training_rate"] > 0
+        assert [videos for videos, _ in result["figures"]["validation"]] == [8, 16, 24]
+        assert table(configs, tmp_path / "alone", rows=name) == 0
+        one = load_file(out / name / "seed0" / "model" / "model.safetensors")
+        # Frozen means batch statistics as well.
+        cnn = torch.load(next(out.glob("cnn-*/pretrain/pretrained.pt")), weights_only=True)
+        assert all(torch.equal(one[f"cnn.{key}"], value) for key, value in cnn.items())
+        other = load_file(tmp_path / "alone" / name / "seed0" / "model" / "model.safetensors")
+        assert all(torch.allclose(value, other[key], rtol=0, atol=1e-6) for key, value in one.items())
+    # Another budget is another table: said, not mixed in.
+    assert table(configs, out, "optimizer.lr=0.5") == 1
+    assert "another configuration" in capsys.readouterr().err
+
+
 def made_up(name: str, paper: float | None, *top1: float, videos: int = 1000) -> Row:
     runs = [
         Run(
@@ -172,6 +220,8 @@ def made_up(name: str, paper: float | None, *top1: float, videos: int = 1000) ->
             macs=10,
             training_videos=300,
             training_seconds=10.0,
+            trained_beside=0,
+            training_rate=30.0,
             space_messages=5,
             time_steps=6,
             formula_messages=11,

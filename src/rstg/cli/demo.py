@@ -62,7 +62,7 @@ def run(arguments: Sequence[str]) -> int:
     folders = train_side_by_side(config, networks, out / "live", resume=True)
     for name, folder in folders.items():
         test(f"live: {name}", load(folder / "model"), config.optimizer.steps * config.optimizer.batch_size)
-    curves_picture({name: folder / CURVES for name, folder in folders.items()}, out / "curves.png")
+    curves_picture({name: folder / "train" / CURVES for name, folder in folders.items()}, out / "curves.png")
     seconds = time.perf_counter() - begun
     videos = SyncMNISTData(config.data, seed=config.seed).videos("test")
     write_report(out, packaged, videos, found, config.seed, seconds)

@@ -82,9 +82,17 @@ class FrameBaseline(nn.Module):
     def vector(self, volume: Float[Tensor, "b c t y x"]) -> Float[Tensor, "b d"]:
         """Turn the feature volume into the vector that is classified."""
 
+    def features(self, clip: Num[Tensor, "b c t h w"]) -> Float[Tensor, "b d t y x"]:
+        """Run the CNN on every frame of every clip at once; return the feature volume."""
+        return clip_maps(self.cnn, clip)
+
+    def classify(self, volume: Float[Tensor, "b d t y x"]) -> Float[Tensor, "b k"]:
+        """Return the logits of a feature volume, as `features` gives it."""
+        return self.classifier(self.dropout(self.vector(volume)))
+
     def forward(self, clip: Num[Tensor, "b c t h w"]) -> Float[Tensor, "b k"]:
         """Return logits (B, num_classes)."""
-        return self.classifier(self.dropout(self.vector(clip_maps(self.cnn, clip))))
+        return self.classify(self.features(clip))
 
 
 class LSTMReadout(nn.Module):

@@ -53,6 +53,8 @@ class ClipClassifier(LightningModule):
         if freeze_cnn:
             self._cnn.requires_grad_(False)
         self._seen: list[tuple[Tensor, Tensor]] = []
+        # Lightning trains a module in the mode that it finds it in.
+        self.train()
 
     @property
     def _cnn(self) -> nn.Module:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import logging
@@ -23,9 +24,10 @@ from rstg.files import replacing, write_json
 from rstg.metrics import classification_metrics
 from rstg.models import SyncMNISTNet, create_model
 from rstg.models.syncmnist_baselines import FrameBaseline
+from rstg.models.zoo import name_of
 from rstg.results import commit, cpu_facts, hardware
 from rstg.training.callbacks import CleanInterrupt, CurveLog, LastCheckpoint, Progress
-from rstg.training.config import OptimizerConfig, PretrainConfig, TrainConfig
+from rstg.training.config import ModelConfig, OptimizerConfig, PretrainConfig, TrainConfig
 from rstg.training.data import SyncMNISTData, frame_scenes
 from rstg.training.memory import keep_freed_memory
 from rstg.training.modules import ClipClassifier, FrameTask
@@ -134,13 +136,20 @@ def _state(out: Path, run: dict[str, Any], resume: bool) -> None:
     write_json(stated, run)
 
 
-def train(config: TrainConfig, out: str | Path, resume: bool = False, pretrained: str | Path | None = None) -> Path:
-    """Train a network; the folder `out` then holds model/ (best on validation), curves and checkpoints.
+def train(
+    config: TrainConfig,
+    out: str | Path,
+    resume: bool = False,
+    pretrained: str | Path | None = None,
+    keep_best: bool = True,
+) -> Path:
+    """Train a network; the folder `out` then holds model/, curves and checkpoints.
 
     Args:
         config: The run. out: Its folder.
         resume: Go on with what the folder holds.
         pretrained: Another run's folder whose pre-trained CNN to start from.
+        keep_best: The model is that of the best validation; else that of the last step, as side by side.
 
     Raises:
         FileExistsError: if the folder holds a run and `resume` is not set.
@@ -163,9 +172,9 @@ def train(config: TrainConfig, out: str | Path, resume: bool = False, pretrained
     shown = _shown("training", config.optimizer, folder)
     trainer, kept = _trainer(config, config.optimizer, folder, shown, best="val/top1")
     _fit(trainer, module, folder, resume, datamodule=data)
-    best = torch.load(kept.best_model_path or folder / LAST, weights_only=True)
-    module.load_state_dict(best["state_dict"])
-    facts = {"run": config.as_dict(), "step": best["global_step"], "hardware": hardware(), "commit": commit()}
+    chosen = torch.load((keep_best and kept.best_model_path) or folder / LAST, weights_only=True)
+    module.load_state_dict(chosen["state_dict"])
+    facts = {"run": config.as_dict(), "step": chosen["global_step"], "hardware": hardware(), "commit": commit()}
     rstg.save(model, out / "model", **facts)
     return out
 
@@ -192,7 +201,8 @@ def train_side_by_side(
         networks: By name; their CNNs hold the same weights already.
         out: Folder of what they share, with the checkpoint to resume from.
         resume: Go on with what the folder holds.
-        places: Folder of each network's model/ (after the last step) and curves; usually one of its name in `out`.
+        places: Folder of each network's model/ (after the last step) and train/ (curves); usually one of its name
+            in `out`.
 
     Returns:
         These folders.
@@ -212,11 +222,12 @@ def train_side_by_side(
     module = SideBySide(networks, how)
     first = next(iter(networks))
     shown: list[pl.Callback] = [Progress("training", how.steps, how.batch_size, f"{first}/")]
-    shown += [CurveLog(folder / CURVES, how.batch_size, f"{name}/") for name, folder in folders.items()]
+    shown += [CurveLog(folder / "train" / CURVES, how.batch_size, f"{name}/") for name, folder in folders.items()]
     trainer, _ = _trainer(config, how, out, shown, best=f"{first}/val/top1")
     _fit(trainer, module, out, resume, datamodule=SyncMNISTData(config.data, how.steps, how.batch_size, config.seed))
     for name, network in networks.items():
-        rstg.save(network, folders[name] / "model", run=run, step=how.steps, hardware=hardware(), commit=commit())
+        own = dataclasses.replace(config, model=ModelConfig(name_of(network), network.config)).as_dict()
+        rstg.save(network, folders[name] / "model", run=own, step=how.steps, hardware=hardware(), commit=commit())
     return folders
 
 

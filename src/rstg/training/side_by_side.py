@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from rstg.metrics import classification_metrics
 from rstg.models import SyncMNISTNet
+from rstg.models.syncmnist_baselines import FrameBaseline
 from rstg.training.config import OptimizerConfig
 from rstg.training.data import Batch
 from rstg.training.modules import make_optimizer
@@ -41,13 +42,15 @@ class SideBySide(LightningModule):
         networks: By name. optimizer: How each is trained.
     """
 
-    def __init__(self, networks: Mapping[str, SyncMNISTNet], optimizer: OptimizerConfig) -> None:
+    def __init__(self, networks: Mapping[str, SyncMNISTNet | FrameBaseline], optimizer: OptimizerConfig) -> None:
         super().__init__()
         self.networks = nn.ModuleDict(networks)
         self.optimizer_config = optimizer
         for network in networks.values():
             network.cnn.requires_grad_(False)
         self._seen: list[tuple[Tensor, Tensor]] = []
+        # Lightning trains a module in the mode that it finds it in.
+        self.train()
 
     def train(self, mode: bool = True) -> SideBySide:
         """Set training mode; the CNNs stay in eval mode."""

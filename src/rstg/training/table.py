@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -21,14 +22,15 @@ from rstg.models.messages import count_messages
 from rstg.results import read_results, write_results
 from rstg.table import Row, Run
 from rstg.training.config import TrainConfig
-from rstg.training.run import CONFIG, CURVES, DONE, evaluate, pretrain, train
+from rstg.training.run import CURVES, DONE, evaluate, pretrain, train
 from rstg.training.table_progress import TableProgress
-from rstg.weights import WEIGHTS, load
+from rstg.training.together import fits, groups, is_trained, read_members, train_group, training_rate
+from rstg.weights import load
 
 METRICS = "metrics.json"
 # Figures of a finished run that stand in the table as they are, and the others.
 _SAME: tuple[str, ...] = ("top1", "top5", "parameters", "macs", "training_videos", "training_seconds")
-_SAME += ("space_messages", "time_steps", "formula_messages", "validation_videos")
+_SAME += ("trained_beside", "training_rate", "space_messages", "time_steps", "formula_messages", "validation_videos")
 FIGURES = (*_SAME, "top1_interval_95", "test_videos", "test_seconds", "non_local_pairs", "validation")
 
 
@@ -120,16 +122,17 @@ def shared_cnn(config: TrainConfig, out: Path) -> Path:
     return folder
 
 
-def _train(job: Job, out: Path) -> None:
-    stated = job.folder / CONFIG
-    trained = (job.folder / "model" / WEIGHTS).is_file() and stated.is_file()
-    if trained and json.loads(stated.read_text()) == job.config.as_dict():
-        return
-    cnn = shared_cnn(job.config, out) if job.config.pretrain is not None else None
-    train(job.config, job.folder, resume=True, pretrained=cnn)
+def _train(jobs: Sequence[Job], together: Path | None, out: Path) -> None:
+    """Train runs that have no model yet: at once in their shared folder, or the only one alone."""
+    first = jobs[0]
+    cnn = shared_cnn(first.config, out) if first.config.pretrain is not None else None
+    if together is None or cnn is None:
+        train(first.config, first.folder, resume=True, pretrained=cnn, keep_best=False)
+    else:
+        train_group(jobs, together, cnn)
 
 
-def _test(job: Job, command: str) -> None:
+def _test(job: Job, out: Path, command: str) -> None:
     """Test the trained model; the results file is what makes the run a finished one."""
     config, model = job.config, load(job.folder / "model")
     scene = config.data.scene
@@ -139,6 +142,7 @@ def _test(job: Job, command: str) -> None:
     found = evaluate(model, config)
     curves = read_curves(job.curves)
     seconds = max((row["seconds"] for row in curves), default=0.0)
+    beside = read_members(out).get((job.row, job.seed), 0)
     figures = {
         "top1": found["top1"],
         "top1_interval_95": found["top1_interval_95"],
@@ -150,6 +154,8 @@ def _test(job: Job, command: str) -> None:
         "macs": macs,
         "training_videos": config.optimizer.steps * config.optimizer.batch_size,
         "training_seconds": seconds,
+        "trained_beside": beside,
+        "training_rate": training_rate(model, config),
         "space_messages": messages.space,
         "time_steps": messages.time,
         "formula_messages": messages.formula,
@@ -171,7 +177,9 @@ def _test(job: Job, command: str) -> None:
 def run_table(
     jobs: Sequence[Job], out: Path, command: str, after_each: Callable[[dict[str, str]], object]
 ) -> dict[str, str]:
-    """Train and test what is missing, in order; what is finished is left, what was cut off goes on.
+    """Train and test what is missing; what is finished is left, what was cut off goes on.
+
+    Runs with the same frozen CNN, videos, optimiser and seed are trained at once (training/together.py).
 
     Args:
         jobs: The runs. out: The table's folder, for what they share. command: What was typed.
@@ -181,21 +189,41 @@ def run_table(
         The failures: what went wrong, by the run's name. A run that fails does not keep the others from theirs.
     """
     failures: dict[str, str] = {}
+
+    def failed(job: Job, why: str) -> None:
+        failures[job.name] = why
+        progress.failed(job)
+        print(f"table: {job.name} failed: {why}", file=sys.stderr, flush=True)
+        after_each(failures)
+
+    def attempt(jobs: Sequence[Job], work: Callable[[], object]) -> None:
+        try:
+            work()
+        except Exception as error:  # whatever it is, the other rows are no worse for it
+            if os.environ.get("RSTG_DEBUG"):
+                traceback.print_exc()
+            for job in jobs:
+                failed(job, " ".join(str(error).split()) or type(error).__name__)
+
     with TableProgress(jobs) as progress:
-        for job in jobs:
-            if job.result() is not None:
-                continue
-            progress.now(job)
-            try:
-                _train(job, out)
-                _test(job, command)
-            except Exception as error:  # whatever it is, the other rows are no worse for it
-                if os.environ.get("RSTG_DEBUG"):
-                    traceback.print_exc()
-                progress.failed(job)
-                failures[job.name] = " ".join(str(error).split()) or type(error).__name__
-                print(f"table: {job.name} failed: {failures[job.name]}", file=sys.stderr, flush=True)
-            after_each(failures)
+        missing = [job for job in jobs if job.result() is None]
+        for job in missing:
+            why = None if is_trained(job) else fits(job)
+            if why is not None:
+                failed(job, why)
+        todo = [job for job in missing if job.name not in failures]
+        # Those that lack their test alone come first.
+        trained: list[tuple[list[Job], Path | None]] = [([job], None) for job in todo if is_trained(job)]
+        parts = trained + groups([job for job in todo if not is_trained(job)], out)
+        progress.plan([group for group, _ in parts])
+        for group, together in parts:
+            progress.now(group)
+            if not all(map(is_trained, group)):
+                attempt(group, functools.partial(_train, group, together, out))
+            for job in group:
+                if job.name not in failures:
+                    attempt([job], functools.partial(_test, job, out, command))
+                    after_each(failures)
     return failures
 
 

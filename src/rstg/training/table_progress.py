@@ -25,7 +25,8 @@ class TableProgress:
 
     def __init__(self, jobs: Sequence[Job], every_s: float = 60.0) -> None:
         self.jobs, self.every_s = jobs, every_s
-        self._current: Job | None = None
+        self._current: Sequence[Job] = ()
+        self._together: dict[str, int] = {}
         self._failed: set[str] = set()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -38,9 +39,13 @@ class TableProgress:
         self._stop.set()
         self._thread.join()
 
-    def now(self, job: Job) -> None:
-        """Say that a run begins or goes on."""
-        self._current = job
+    def plan(self, groups: Sequence[Sequence[Job]]) -> None:
+        """Say which runs are trained at once, and take their time once."""
+        self._together = {job.name: at for at, group in enumerate(groups) for job in group}
+
+    def now(self, jobs: Sequence[Job]) -> None:
+        """Say that a run, or several at once, begins or goes on."""
+        self._current = jobs
         self._print()
 
     def failed(self, job: Job) -> None:
@@ -49,7 +54,7 @@ class TableProgress:
 
     def _watch(self) -> None:
         while not self._stop.wait(self.every_s):
-            if self._current is not None:
+            if self._current:
                 self._print()
 
     def _print(self) -> None:
@@ -59,7 +64,7 @@ class TableProgress:
         """What there is to say at this moment."""
         done, steps, total, left = 0, 0.0, 0, 0.0
         paces: dict[str, list[float]] = {}
-        waiting: list[tuple[str, int]] = []
+        waiting: list[tuple[Job, int]] = []
         tests: list[float] = []
         for job in self.jobs:
             want = job.config.optimizer.steps
@@ -74,14 +79,18 @@ class TableProgress:
                 done += 1
                 tests.append(result["figures"]["test_seconds"])
             elif job.name not in self._failed:
-                waiting.append((job.row, int(want - at)))
+                waiting.append((job, int(want - at)))
         known = [pace for row in paces.values() for pace in row]
-        for row, rest in waiting:
-            own = paces.get(row, known)
-            left += rest * sum(own) / max(1, len(own)) + sum(tests) / max(1, len(tests))
+        training: dict[int | str, float] = {}
+        for job, rest in waiting:
+            own = paces.get(job.row, known)
+            at_once = self._together.get(job.name, job.name)
+            training[at_once] = max(training.get(at_once, 0.0), rest * sum(own) / max(1, len(own)))
+            left += sum(tests) / max(1, len(tests))
+        left += sum(training.values())
         text = f"table: {done} of {len(self.jobs)} runs done, {steps / max(1, total):.0%} of the steps"
-        if self._current is not None:
-            text += f", now {self._current.name}"
+        if self._current:
+            text += f", now {' and '.join(job.name for job in self._current)}"
         return text + (f", about {_hours(left)} left" if known else ", time left not known yet")
 
 

@@ -78,7 +78,8 @@ def _section(stem: str, digits: int, scale: str, rows: Sequence[Row], command: s
         "Top-1 is the mean over seeds; the interval reaches from the lowest end of the seeds' 95% intervals to the "
         "highest. Messages are those of one clip: in space, plus steps of a node in time; the formula counts "
         "messages between neighbours only, T 2E K + T N (K + 1) where all stages are there. Wall time is of one "
-        "run's training with its validations, without the CNN's pre-training.",
+        "run's training with its validations, without the CNN's pre-training; rows beside others were trained at once "
+        "with them on one frozen CNN. Videos/s is what the row takes in training by itself.",
         f"![Accuracy of every row]({stem}-accuracy.png)",
         _order(rows, digits),
         "### Videos needed",
@@ -134,8 +135,8 @@ def _main_table(rows: Sequence[Row]) -> str:
                 f"{first.parameters:,}",
                 f"{first.macs / 1e6:,.0f}",
                 f"{first.training_videos:,}",
-                spread,
-                _range([run.training_videos / max(run.training_seconds, 1e-9) for run in runs]),
+                spread + (f" beside {first.trained_beside} others" if first.trained_beside else ""),
+                _range([run.training_rate for run in runs]),
                 sent,
                 f"{first.formula_messages:,}",
                 "; ".join(dict.fromkeys(map(_device, runs))),
