@@ -46,7 +46,7 @@ def run(arguments: Sequence[str]) -> int:
 
     from tqdm import tqdm
 
-    from rstg.data.toy_files import annotations, videos_folder, write_toy
+    from rstg.data.toy_files import split_file, videos_folder, write_toy
     from rstg.data.toy_something import ToyConfig
 
     groups = tuple(name.strip() for name in options.groups.split(","))
@@ -57,19 +57,26 @@ def run(arguments: Sequence[str]) -> int:
         "validation": few if options.validation is None else options.validation,
         "test": few if options.test is None else options.test,
     }
-    with tqdm(total=sum(counts.values()), unit=" videos", mininterval=0.5 if sys.stderr.isatty() else 10) as bar:
+    bar: tqdm | None = None
 
-        def progress(done: int, total: int) -> None:
-            if bar.n == 0 and done:
-                # What was there before says nothing about how fast videos are written.
-                bar.initial = done
-            bar.update(done - bar.n)
+    def progress(done: int, total: int) -> None:
+        nonlocal bar
+        if bar is None:
+            # What was there before says nothing about how fast videos are written.
+            bar = tqdm(
+                total=total, initial=done, unit=" videos", mininterval=0.5 if sys.stderr.isatty() else 10, miniters=1
+            )
+        bar.update(done - bar.n)
 
+    try:
         write_toy(options.out, options.format, config, counts, options.workers, progress)
+    finally:
+        if bar is not None:
+            bar.close()
     print(
         f"{sum(counts.values())} videos of {len(config.templates)} classes in {Path(options.out)}\n"
         f"look at: {Path(options.out) / 'overview.png'}\n"
-        f"check:   rstg data check {annotations(options.out, options.format, 'train')} "
+        f"check:   rstg data check {split_file(options.out, options.format, 'train')} "
         f"--root {videos_folder(options.out, options.format)}",
         file=sys.stderr,
     )

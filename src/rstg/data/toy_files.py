@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import shutil
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -55,7 +57,7 @@ def videos_folder(out: str | Path, format: str) -> Path:
     return Path(out) / f"20bn-something-something-{format}"
 
 
-def annotations(out: str | Path, format: str, split: str) -> Path:
+def split_file(out: str | Path, format: str, split: str) -> Path:
     """The file of a split; "labels" for the classes, "test-answers" for the test split's."""
     listed = "csv" if format == "v1" or split == "test-answers" else "json"
     return Path(out) / f"something-something-{format}-{split}.{listed}"
@@ -115,6 +117,18 @@ def _write_some(config: ToyConfig, out: Path, format: str, jobs: list[tuple[str,
     return len(jobs)
 
 
+def _end_with_parent() -> None:
+    """Have this process end when the one that started it is gone, even if that was killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def _spread(config: ToyConfig, out: Path, format: str, jobs: list[tuple[str, int]], workers: int) -> Iterable[int]:
     """Write videos in several processes; how many were done, as they are."""
     chunks = [jobs[at : at + _CHUNK] for at in range(0, len(jobs), _CHUNK)]
@@ -123,7 +137,7 @@ def _spread(config: ToyConfig, out: Path, format: str, jobs: list[tuple[str, int
         return
     # Processes that are forked inherit the threads' locks of PyTorch and FFmpeg, and can wait for ever.
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(chunks)), mp_context=spawn) as pool:
+    with ProcessPoolExecutor(min(workers, len(chunks)), mp_context=spawn, initializer=_end_with_parent) as pool:
         try:
             futures = [pool.submit(_write_some, config, out, format, chunk) for chunk in chunks]
             for future in as_completed(futures):
@@ -239,9 +253,9 @@ def _write_annotations(folder: Path, format: str, config: ToyConfig, counts: Map
         names = [template_of(config, split, index).plain for index in range(len(ids))]
         answers = [f"{name};{label}" for name, label in zip(ids, names, strict=True)]
         if split == "test":
-            _write_text(annotations(folder, format, "test-answers"), answers)
+            _write_text(split_file(folder, format, "test-answers"), answers)
         if format == "v1":
-            _write_text(annotations(folder, format, split), ids if split == "test" else answers)
+            _write_text(split_file(folder, format, split), ids if split == "test" else answers)
             continue
         rows: list[dict[str, Any]] = [{"id": name} for name in ids]
         if split != "test":
@@ -250,13 +264,13 @@ def _write_annotations(folder: Path, format: str, config: ToyConfig, counts: Map
                 row["label"] = _said(scene)
                 row["template"] = scene.template.name
                 row["placeholders"] = [thing.name for thing in scene.named]
-        with replacing(annotations(folder, format, split)) as scratch:
+        with replacing(split_file(folder, format, split)) as scratch:
             scratch.write_text(json.dumps(rows, indent=1) + "\n")
     number = numbers(config)
     if format == "v1":
-        _write_text(annotations(folder, format, "labels"), list(number))
+        _write_text(split_file(folder, format, "labels"), list(number))
     else:
-        write_json(annotations(folder, format, "labels"), {name: str(at) for name, at in number.items()})
+        write_json(split_file(folder, format, "labels"), {name: str(at) for name, at in number.items()})
 
 
 def _write_text(path: Path, lines: Iterable[str]) -> None:
