@@ -8,6 +8,7 @@ from rstg.cli.group import run_chosen
 
 COMMANDS = {
     "check": "decode a dataset of real videos in parallel, and report what cannot be decoded",
+    "toy-something": "write small generated videos in the formats of Something-Something, to try everything with",
     "syncmnist": "write synchronous digits: pictures and videos to look at, NumPy archives for other tools",
 }
 

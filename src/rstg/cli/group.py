@@ -41,4 +41,4 @@ def choose(
 def run_chosen(group: str, description: str, commands: Mapping[str, str], arguments: Sequence[str]) -> int:
     """Run the command of "rstg <group>" that the first argument names: the module rstg.cli.<group>_<command>."""
     command = choose(f"rstg {group}", description, commands, arguments)
-    return importlib.import_module(f"rstg.cli.{group}_{command}").run(arguments[1:])
+    return importlib.import_module(f"rstg.cli.{group}_{command.replace('-', '_')}").run(arguments[1:])
