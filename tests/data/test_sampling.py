@@ -51,6 +51,8 @@ def test_the_authors_views():
     # Frames of 256x456 have 200 pixels of room along their width: 20 from crop to crop.
     assert [scheme.corner(View(0, i), 256, 456) for i in range(11)] == [(0, 20 * i) for i in range(11)]
     assert [scheme.corner(View(0, i), 341, 256) for i in range(11)] == [(int(8.5 * i), 0) for i in range(11)]
+    # np.linspace(0, 170, 11) truncated: its 7 * 17.0 is 119, where 0.7 * 170 truncated is 118.
+    assert [scheme.corner(View(0, i), 256, 426)[1] for i in range(11)] == [17 * i for i in range(11)]
     assert scheme.indices(View(1, 4), 63).tolist() == uniform_indices(63, 32, 0.5).tolist()
     assert view_scheme("1").corner(View(0, 0), 256, 340) == (16, 58)
 

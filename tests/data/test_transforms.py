@@ -48,6 +48,8 @@ def test_resizing_is_bicubic():
     shrunk = resize_short_side(small[:1], 12)[0].permute(1, 2, 0).numpy().astype(int)
     assert np.abs(shrunk - np.asarray(image)).max() <= 1
     assert resize_short_side(small, 24) is small
+    # int(256 / (64 / 93)) of the released code; 93 * 256 / 64 is 372.
+    assert resize_short_side(torch.zeros(1, 3, 93, 64, dtype=torch.uint8), 256).shape[-2:] == (371, 256)
 
 
 def test_views_show_their_crops():

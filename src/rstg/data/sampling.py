@@ -119,9 +119,10 @@ class ViewScheme:
         """Top and left of a view's crop, in frames of this height and width."""
         if min(height, width) < self.size:
             raise ValueError(f"a crop of {self.size}x{self.size} does not fit in frames of {width}x{height}")
-        place = view.crop / (self.crops - 1) if self.crops > 1 else 0.5
         longer, shorter = max(height, width) - self.size, min(height, width) - self.size
-        along, across = int(place * longer), shorter // 2
+        # The released code's numbers: i / 10 * longer, in that order, is one pixel less at some widths.
+        places = np.linspace(0, longer, self.crops).astype(np.int64) if self.crops > 1 else [longer // 2]
+        along, across = int(places[view.crop]), shorter // 2
         return (along, across) if height > width else (across, along)
 
     def repeated(self, frames: int, height: int, width: int) -> list[View]:

@@ -25,9 +25,15 @@ def resize_short_side(clip: Clip, size: int = 256) -> Clip:
     shorter = min(clip.shape[-2:])
     if shorter == size:
         return clip
-    shape = [size if side == shorter else int(side * size / shorter) for side in clip.shape[-2:]]
+    shape = _resized(*clip.shape[-2:], size)
     # On bytes, which rounds after each axis: within 1.2 of the exact value, without bias, 20 times as fast.
     return torch.nn.functional.interpolate(clip, shape, mode="bicubic", antialias=shorter > size)
+
+
+def _resized(height: int, width: int, size: int) -> list[int]:
+    """Height and width with the shorter one `size`; the longer one is truncated where the released code does so."""
+    ratio = width / height
+    return [int(size / ratio), size] if width < height else [size, int(ratio * size)]
 
 
 def crop(clip: Clip, top: int, left: int, size: int) -> Clip:
@@ -99,8 +105,11 @@ class TrainTransform:
     Raises:
         ValueError: for values out of range.
 
-    Source: the released code's crop of 224 from a shorter side of 256 and brightness of 0.1, here read as an addition
-    (as tf.image.random_brightness is); it does not mirror videos.
+    Source: the released code's crop of 224 from a shorter side of 256, and tf.image.random_brightness of 0.1, which
+    adds one number to a whole clip, in [-0.1, 0.1] of the range from black to white; it does not mirror videos. There
+    the crop is drawn once, when a clip is stored (as JPEG of quality 75), and never the last place; and its two
+    branches of reading are interchanged, so that brightness changes in evaluation and not in training. Here both are
+    drawn for each training clip.
     """
 
     short_side: int = 256
