@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -53,3 +54,16 @@ def decode_all(path: Path) -> np.ndarray:
     """Every frame from the first to the last, as stored."""
     with av.open(str(path)) as container:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+
+
+def ffmpeg_program() -> str:
+    """The ffmpeg program: that of imageio-ffmpeg, of a known version, or the system's."""
+    try:
+        import imageio_ffmpeg
+
+        return imageio_ffmpeg.get_ffmpeg_exe()
+    except (ImportError, RuntimeError):
+        program = shutil.which("ffmpeg")
+    if program is None:
+        pytest.skip("there is no ffmpeg program: pip install imageio-ffmpeg")
+    return program
