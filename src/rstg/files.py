@@ -27,10 +27,10 @@ def replacing(path: str | Path) -> Iterator[Path]:
     scratch.replace(path)
 
 
-def write_json(path: str | Path, value: Any) -> None:
-    """Write plain values as JSON."""
+def write_json(path: str | Path, value: Any, indent: int | None = 2) -> None:
+    """Write plain values as JSON; without an indent, on one line."""
     with replacing(path) as scratch:
-        scratch.write_text(json.dumps(value, indent=2) + "\n")
+        scratch.write_text(json.dumps(value, indent=indent) + "\n")
 
 
 def read_curves(path: str | Path) -> list[dict[str, Any]]:

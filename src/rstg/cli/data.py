@@ -9,6 +9,7 @@ from rstg.cli.group import run_chosen
 COMMANDS = {
     "check": "decode a dataset of real videos in parallel, and report what cannot be decoded",
     "toy-something": "write small generated videos in the formats of Something-Something, to try everything with",
+    "shard": "write a dataset of real videos as WebDataset shards, encoded anew to be read fast",
     "syncmnist": "write synchronous digits: pictures and videos to look at, NumPy archives for other tools",
 }
 

@@ -15,17 +15,28 @@ from rstg.cli.options import Parser
 _NAMED = 20
 
 
+def add_dataset(parser: Parser) -> None:
+    """Add the options that name a dataset of real videos, as read_videos takes them."""
+    add = parser.add_argument
+    add("annotations", type=str, help="a folder class/video, Something-Something's CSV or JSON, a list file, or shards")
+    add("--root", type=str, metavar="DIR", help="the folder of the videos, where the annotations do not tell")
+    add("--classes", type=str, metavar="FILE", help="the file of the classes, if it is not beside the annotations")
+    add(
+        "--format",
+        type=str,
+        default="auto",
+        help="something-v1, something-v2, folders, list, frame-list, shards or auto",
+    )
+
+
 def _parser() -> Parser:
     parser = Parser(
         prog="rstg data check",
         description="Decode a dataset of real videos from end to end, and report what cannot be decoded. Exit status: "
         "0 if all can, 1 if some cannot, 2 if the dataset itself is wrong (missing videos, labels out of range).",
     )
+    add_dataset(parser)
     add = parser.add_argument
-    add("annotations", type=str, help="a folder class/video, Something-Something's CSV or JSON, or a list file")
-    add("--root", type=str, metavar="DIR", help="the folder of the videos, where the annotations do not tell")
-    add("--classes", type=str, metavar="FILE", help="the file of the classes, if it is not beside the annotations")
-    add("--format", type=str, default="auto", help="something-v1, something-v2, folders, list, frame-list, or auto")
     add("--workers", type=PositiveInt, default=os.cpu_count() or 1, metavar="N", help="decoding processes")
     add("--seconds", type=PositiveFloat, default=60.0, metavar="S", help="after which decoding a video is given up")
     add("--out", type=str, metavar="FILE", help="write the report as JSON")

@@ -10,12 +10,15 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from threading import Event, Timer
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import UInt8
 
 from rstg.data.video import VideoError, VideoInfo, import_av, open_video
+
+if TYPE_CHECKING:
+    from rstg.data.reencode import Encoding
 
 # The package's own __init__ loads torch, which takes seconds, and decoding does not need it.
 _SERVE = """
@@ -86,10 +89,19 @@ class GuardedDecoder:
         Raises:
             VideoError: if that fails, crashes or is not done in time.
         """
-        answer, data = self._call(path, "read", [int(index) for index in indices])
+        answer, data = self._call(path, "read", indices=[int(index) for index in indices])
         return np.frombuffer(data, np.uint8).reshape(answer["shape"])
 
-    def _call(self, path: str | Path, work: str, indices: list[int] | None = None) -> tuple[dict[str, Any], bytearray]:
+    def reencode(self, path: str | Path, encoding: Encoding, frames: int | None = None) -> tuple[VideoInfo, bytes]:
+        """A video as rstg.data.reencode.reencode writes it, and what it then is.
+
+        Raises:
+            VideoError: if that fails, crashes or is not done in time.
+        """
+        answer, data = self._call(path, "reencode", encoding=asdict(encoding), frames=frames)
+        return VideoInfo(**{**answer["info"], "size": tuple(answer["info"]["size"])}), bytes(data)
+
+    def _call(self, path: str | Path, work: str, **more: Any) -> tuple[dict[str, Any], bytearray]:
         process = self.process or self._start()
         assert process.stdin is not None and process.stdout is not None
         late = Event()
@@ -101,7 +113,7 @@ class GuardedDecoder:
         timer = Timer(self.seconds, end)
         timer.start()
         try:
-            request = json.dumps({"path": str(path), "work": work, "indices": indices})
+            request = json.dumps({"path": str(path), "work": work, **more})
             process.stdin.write(request.encode() + b"\n")
             process.stdin.flush()
             answer = json.loads(process.stdout.readline())
@@ -144,6 +156,23 @@ class GuardedDecoder:
         return process
 
 
+def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    if request["work"] == "reencode":
+        # It loads torch, which the other requests do without.
+        from rstg.data.reencode import Encoding, reencode
+
+        info, data = reencode(request["path"], Encoding(**request["encoding"]), request["frames"])
+        return {"info": asdict(info), "bytes": len(data)}, data
+    video = open_video(request["path"])
+    if request["work"] == "check":
+        return {"info": asdict(video.check())}, b""
+    if request["work"] == "frames":
+        return {"frames": video.frames}, b""
+    frames = video.read(request["indices"])
+    data = frames.tobytes()
+    return {"shape": frames.shape, "bytes": len(data)}, data
+
+
 def serve() -> None:
     """Answer the requests of a GuardedDecoder on standard input until it is closed."""
     # What libraries print must not end up between the answers.
@@ -155,15 +184,7 @@ def serve() -> None:
         request = json.loads(line)
         path, data = request["path"], b""
         try:
-            video = open_video(path)
-            if request["work"] == "check":
-                answer: dict[str, Any] = {"info": asdict(video.check())}
-            elif request["work"] == "frames":
-                answer = {"frames": video.frames}
-            else:
-                frames = video.read(request["indices"])
-                data = frames.tobytes()
-                answer = {"shape": frames.shape, "bytes": len(data)}
+            answer, data = _answer(request)
         except VideoError as error:
             answer = {"at": str(error.path), "error": error.reason}
         except (OSError, MemoryError) as error:

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rstg.data.annotations import VideoEntry, VideoList, checked, read_text, videos_in
+from rstg.data.shards import is_index, read_shards
 from rstg.data.something import read_something_v1, read_something_v2
 from rstg.errors import check_choice, nearest
 
-FORMATS = ("something-v1", "something-v2", "folders", "list", "frame-list")
+FORMATS = ("something-v1", "something-v2", "folders", "list", "frame-list", "shards")
 
 
 def read_class_folders(root: str | Path, classes: str | Path | Sequence[str] | None = None) -> VideoList:
@@ -88,8 +89,10 @@ def _names(classes: str | Path | Sequence[str]) -> list[str]:
 
 
 def detect_format(annotations: str | Path) -> str:
-    """The format of a dataset's annotations: by whether they are a folder, JSON, or rows with a semicolon."""
+    """The format of a dataset's annotations: by whether they are shards, a folder, JSON, or rows with a semicolon."""
     path = Path(annotations)
+    if is_index(path):
+        return "shards"
     if path.is_dir():
         return "folders"
     if not path.is_file():
@@ -112,16 +115,18 @@ def read_videos(
     """The videos of a dataset of any format.
 
     Args:
-        annotations: A folder class/video, Something-Something's CSV or JSON, or a list file.
+        annotations: A folder class/video, Something-Something's CSV or JSON, a list file, or a folder of shards.
         root: The folder of the videos; needed for Something-Something.
         classes: The file of the classes, where the format's reader does not find it by itself.
-        format: "something-v1", "something-v2", "folders", "list", "frame-list", or "auto" (detect_format).
+        format: "something-v1", "something-v2", "folders", "list", "frame-list", "shards", or "auto" (detect_format).
 
     Raises:
         ValueError: with everything that is wrong with the dataset.
     """
     check_choice("format", format, ("auto", *FORMATS))
     chosen = detect_format(annotations) if format == "auto" else format
+    if chosen == "shards":
+        return read_shards(annotations)
     if chosen == "folders":
         return read_class_folders(annotations, classes)
     if not Path(annotations).is_file():

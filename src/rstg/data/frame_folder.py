@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 
@@ -53,9 +53,23 @@ class FrameFolder:
 
     def check(self) -> VideoInfo:
         """Decode every frame, and say what the video is; VideoError where that fails."""
-        for index in range(self.frames):
-            self.read([0, index])
+        for _ in self.each():
+            pass
         return self.info
+
+    def each(self) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+        """Every frame, one after the other; VideoError where one cannot be decoded or has another size."""
+        first = None
+        for index in range(self.frames):
+            picture = self._picture(index)
+            first = picture if first is None else first
+            self._check_same_size(index, picture, first)
+            yield picture
+
+    def _check_same_size(self, index: int, picture: np.ndarray, first: np.ndarray) -> None:
+        if picture.shape != first.shape:
+            size, other = (f"{shape[1]}x{shape[0]}" for shape in (picture.shape, first.shape))
+            raise VideoError(self.files[index], f"the frame has {size} pixels, others of its folder {other}")
 
     def read(self, indices: Iterable[int]) -> UInt8[np.ndarray, "t h w 3"]:
         """Frames of these indices, in their order.
@@ -70,9 +84,7 @@ class FrameFolder:
         found = {index: self._picture(index) for index in sorted(set(at))}
         first = found[min(found)]
         for index, picture in found.items():
-            if picture.shape != first.shape:
-                size, other = (f"{shape[1]}x{shape[0]}" for shape in (picture.shape, first.shape))
-                raise VideoError(self.files[index], f"the frame has {size} pixels, others of its folder {other}")
+            self._check_same_size(index, picture, first)
         return np.stack([found[index] for index in at])
 
     def _picture(self, index: int) -> np.ndarray:

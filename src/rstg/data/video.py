@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import operator
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
@@ -87,20 +88,19 @@ class VideoFile:
     thread; those of an undamaged file come out the same bits however they are asked for.
 
     Args:
-        path: The file.
+        path: The file. data: What it holds, where that is in memory; the path then names it in errors alone.
 
     Raises:
         VideoError: for what is no readable video.
         MissingExtraError: where PyAV is not installed.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Path, data: bytes | None = None) -> None:
+        self.path, self._data = Path(path), data
         self._av = import_av()
         self._major = int(self._av.__version__.split(".")[0])
-        if not self.path.is_file():
-            raise VideoError(path, "is not a file" if self.path.exists() else "there is no such file")
-        size, stated = self.path.stat().st_size, _matroska_size(self.path)
+        size, head = self._size_and_head()
+        stated = _matroska_size(head)
         if size == 0:
             raise VideoError(path, "the file is empty")
         if size < stated:
@@ -120,6 +120,15 @@ class VideoFile:
             self._check_size(*self._stored)
         self._converter = self._av.video.reformatter.VideoReformatter()
 
+    def _size_and_head(self) -> tuple[int, bytes]:
+        """Bytes of the file, and the first of them."""
+        if self._data is not None:
+            return len(self._data), self._data[:128]
+        if not self.path.is_file():
+            raise VideoError(self.path, "is not a file" if self.path.exists() else "there is no such file")
+        with self.path.open("rb") as file:
+            return self.path.stat().st_size, file.read(128)
+
     def _check_size(self, width: int, height: int) -> None:
         if width <= 0 or height <= 0 or width * height > _MAX_PIXELS:
             raise VideoError(self.path, f"its header states frames of {width}x{height} pixels; the file is damaged")
@@ -131,7 +140,8 @@ class VideoFile:
             options = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
             # Names and titles in another encoding than UTF-8 are no damage; from PyAV 19 on they are no error either.
             more = {"metadata_errors": "replace"} if self._major < 19 else {}
-            with self._av.open(f"file:{self.path}", options=options, **more) as container:
+            source = f"file:{self.path}" if self._data is None else io.BytesIO(self._data)
+            with self._av.open(source, options=options, **more) as container:
                 if not container.streams.video:
                     kinds = sorted({stream.type for stream in container.streams})
                     only = f", only {' and '.join(kinds)}" if kinds else ""
@@ -201,6 +211,15 @@ class VideoFile:
             raise VideoError(self.path, f"{decoded} of its {self.frames} frames can be decoded")
         return self.info
 
+    def each(self) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+        """Every frame, one after the other; VideoError at the end where the file has more than can be decoded."""
+        count = 0
+        for frame in self._decode():
+            count += 1
+            yield self._picture(frame)
+        if count < self.frames:
+            raise VideoError(self.path, f"{count} of its {self.frames} frames can be decoded")
+
     def read(self, indices: Iterable[int]) -> UInt8[np.ndarray, "t h w 3"]:
         """Frames of these indices, in their order, repeated where an index is.
 
@@ -258,10 +277,8 @@ class VideoFile:
         return np.ascontiguousarray(_as_shown(picture, frame))
 
 
-def _matroska_size(path: Path) -> int:
+def _matroska_size(head: bytes) -> int:
     """Bytes of a Matroska or WebM file by its header, 0 where it does not say: FFmpeg reads a cut one."""
-    with path.open("rb") as file:
-        head = file.read(128)
     at = 0
     # Each element is an identifier of 4 bytes, a size whose leading zeros tell its length, and its content.
     for identifier in (b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"):
@@ -289,9 +306,15 @@ def _as_shown(picture: np.ndarray, frame: Any) -> np.ndarray:
 
 
 def open_video(path: str | Path) -> Any:
-    """A VideoFile, or a FrameFolder where the path is a folder: both have frames, info, read and check."""
-    from rstg.data.frame_folder import FrameFolder
+    """A VideoFile, or a FrameFolder where the path is a folder: both have frames, info, read, each and check.
 
+    A path into a shard, such as shards/00000.tar/00000017.mp4, is a video file too.
+    """
+    from rstg.data.frame_folder import FrameFolder
+    from rstg.data.shards import in_shard, read_member
+
+    if in_shard(path):
+        return VideoFile(path, read_member(path))
     return FrameFolder(path) if Path(path).is_dir() else VideoFile(path)
 
 
