@@ -144,8 +144,13 @@ class TrainTransform:
             if mirrored:
                 assert self.flipped is not None
                 clip, label = clip.flip(-1), int(self.flipped[label])
-            if change:
-                clip = (clip.short() + round(255 * change)).clamp_(0, 255).byte()
+            clip = clip.clone(memory_format=torch.contiguous_format)
+            steps = round(255 * change)
+            # On bytes: what would leave their range stops at its end.
+            if steps > 0:
+                clip.clamp_(max=255 - steps).add_(steps)
+            elif steps < 0:
+                clip.clamp_(min=-steps).sub_(-steps)
             if self.extra is not None:
                 clip = self.extra(clip)
         return clip.contiguous(), label

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from rstg.data.packets import has_long_units, is_spare_h264, matroska_size
 from rstg.errors import MissingExtraError
 
 # What is read at all: a text that names other files (playlists, lists of parts) is not a video here.
@@ -71,6 +72,21 @@ def check_indices(path: Path, indices: Iterable[int], frames: int) -> list[int]:
     return at
 
 
+class _Collected:
+    """Pictures of some frames in one array, each copied to its place when it comes."""
+
+    def __init__(self, wanted: Sequence[int]) -> None:
+        self.slots = {index: slot for slot, index in enumerate(wanted)}
+        self.missing = set(wanted)
+        self.pictures = np.empty(0, np.uint8)
+
+    def add(self, index: int, picture: np.ndarray) -> None:
+        if not self.pictures.size:
+            self.pictures = np.empty((len(self.slots), *picture.shape), np.uint8)
+        self.pictures[self.slots[index]] = picture
+        self.missing.discard(index)
+
+
 @dataclass(frozen=True)
 class _Packets:
     """What a pass over a file's packets tells, without decoding."""
@@ -100,12 +116,15 @@ class VideoFile:
         self._av = import_av()
         self._major = int(self._av.__version__.split(".")[0])
         size, head = self._size_and_head()
-        stated = _matroska_size(head)
+        stated = matroska_size(head)
         if size == 0:
             raise VideoError(path, "the file is empty")
         if size < stated:
             raise VideoError(path, f"it is cut off: its header states {stated} bytes, and {size} are there")
-        with self._stream() as (container, stream):
+        with self._errors():
+            # Opening takes milliseconds: what is open serves the pass over packets and the first read, too.
+            self._kept: tuple[Any, Any] | None = self._open()
+            container, stream = self._kept
             self._format = container.format.name.split(",")[0]
             self._codec = stream.codec_context.name
             self._stated = stream.frames
@@ -115,6 +134,7 @@ class VideoFile:
                 self._duration: float | None = float(stream.duration * stream.time_base)
             else:
                 self._duration = container.duration / self._av.time_base if container.duration else None
+            self._has_units = self._codec == "h264" and has_long_units(bytes(stream.codec_context.extradata or b""))
             # A stream may change its size; all frames are brought to the size that the header states.
             self._stored = (stream.codec_context.width, stream.codec_context.height)
             self._check_size(*self._stored)
@@ -134,38 +154,52 @@ class VideoFile:
             raise VideoError(self.path, f"its header states frames of {width}x{height} pixels; the file is damaged")
 
     @contextmanager
-    def _stream(self) -> Iterator[tuple[Any, Any]]:
-        """The opened file and its video stream; what FFmpeg says of a damaged file becomes a VideoError."""
+    def _errors(self) -> Iterator[None]:
+        """What FFmpeg says of a damaged file becomes a VideoError."""
         try:
-            options = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
-            # Names and titles in another encoding than UTF-8 are no damage; from PyAV 19 on they are no error either.
-            more = {"metadata_errors": "replace"} if self._major < 19 else {}
-            source = f"file:{self.path}" if self._data is None else io.BytesIO(self._data)
-            with self._av.open(source, options=options, **more) as container:
-                if not container.streams.video:
-                    kinds = sorted({stream.type for stream in container.streams})
-                    only = f", only {' and '.join(kinds)}" if kinds else ""
-                    raise VideoError(self.path, f"it holds no video{only}")
-                stream = container.streams.video[0]
-                context = stream.codec_context
-                if context is None:
-                    raise VideoError(self.path, "no decoder knows its video stream")
-                context.thread_count = 1
-                context.options = {"max_pixels": str(_MAX_PIXELS)}
-                yield container, stream
+            yield
         except VideoError:
             raise
         except (self._av.FFmpegError, ValueError, OverflowError, MemoryError, RuntimeError) as error:
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise VideoError(self.path, f"cannot be decoded: {reason}") from error
 
+    def _open(self) -> tuple[Any, Any]:
+        """The opened file and its video stream."""
+        options = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
+        # Names and titles in another encoding than UTF-8 are no damage; from PyAV 19 on they are no error either.
+        more = {"metadata_errors": "replace"} if self._major < 19 else {}
+        source = f"file:{self.path}" if self._data is None else io.BytesIO(self._data)
+        container = self._av.open(source, options=options, **more)
+        if not container.streams.video:
+            kinds = sorted({stream.type for stream in container.streams})
+            only = f", only {' and '.join(kinds)}" if kinds else ""
+            raise VideoError(self.path, f"it holds no video{only}")
+        stream = container.streams.video[0]
+        context = stream.codec_context
+        if context is None:
+            raise VideoError(self.path, "no decoder knows its video stream")
+        context.thread_count = 1
+        context.options = {"max_pixels": str(_MAX_PIXELS)}
+        return container, stream
+
+    @contextmanager
+    def _stream(self, kept: bool = False) -> Iterator[tuple[Any, Any]]:
+        """The file and its video stream for a while: opened, or what was kept open, at any place."""
+        with self._errors():
+            container, stream = self._kept or self._open() if kept else self._open()
+            with container:
+                self._kept = None if kept else self._kept
+                yield container, stream
+
     @cached_property
     def _packets(self) -> _Packets:
         times: list[int | None] = []
         keys: list[int] = []
         plain = True
-        with self._stream() as (container, stream):
-            for packet in container.demux(stream):
+        with self._errors():
+            self._kept = self._kept or self._open()
+            for packet in self._kept[0].demux(self._kept[1]):
                 if packet.size == 0 or (self._codec == "vp8" and not bytes(packet)[0] & _VP8_SHOWN):
                     continue
                 plain &= not (packet.is_discard or packet.is_corrupt)
@@ -195,6 +229,7 @@ class VideoFile:
         first = next(self._decode(), None)
         if first is None:
             raise VideoError(self.path, "no frame of it can be decoded")
+        self._kept = None
         shown = _as_shown(np.empty((self._stored[1], self._stored[0], 1), np.uint8), first)
         degrees = round(first.rotation / 90) * 90 % 360
         return VideoInfo(self.frames, self._fps, (shown.shape[0], shown.shape[1]), degrees, self._duration)
@@ -229,67 +264,57 @@ class VideoFile:
         at = check_indices(self.path, indices, self.frames)
         if not at:
             return np.empty((0, *self.info.size, 3), np.uint8)
-        wanted = sorted(set(at))
-        found: dict[int, np.ndarray] = {}
+        found = _Collected(sorted(set(at)))
         if self._packets.times is not None:
             # What does not come after a seek may come from the start: a damaged file can name false keyframes.
             with suppress(VideoError):
-                found = self._read_by_seeking(wanted)
-        if len(found) < len(wanted):
-            found = self._read_in_order(wanted)
-        return np.stack([found[index] for index in at])
+                self._read_by_seeking(found)
+        if found.missing:
+            self._read_in_order(found)
+        if at == list(found.slots):
+            return found.pictures
+        return found.pictures[[found.slots[index] for index in at]]
 
-    def _read_in_order(self, wanted: Sequence[int]) -> dict[int, np.ndarray]:
-        want, found, index = set(wanted), {}, -1
+    def _read_in_order(self, found: _Collected) -> None:
+        last, index = max(found.slots), -1
         for index, frame in enumerate(self._decode()):
-            if index in want:
-                found[index] = self._picture(frame)
-                if index == wanted[-1]:
-                    return found
+            if index in found.slots:
+                found.add(index, self._picture(frame))
+                if index == last:
+                    return
         raise VideoError(self.path, f"{index + 1} of its {self.frames} frames can be decoded")
 
-    def _read_by_seeking(self, wanted: Sequence[int]) -> dict[int, np.ndarray]:
-        """Frames decoded from the keyframe before each; those that do not come out so are missing from the dict."""
+    def _read_by_seeking(self, found: _Collected) -> None:
+        """Decode from the keyframe before each frame; those that do not come out so stay missing."""
         times, keys = self._packets.times, self._packets.keys
         assert times is not None
-        found: dict[int, np.ndarray] = {}
-        with self._stream() as (container, stream):
-            for key, group in groupby(wanted, lambda index: bisect_right(keys, times[index]) - 1):
+        with self._stream(kept=True) as (container, stream):
+            for key, group in groupby(found.slots, lambda index: bisect_right(keys, times[index]) - 1):
                 want = {times[index]: index for index in group}
-                if key or found:
-                    container.seek(keys[key], stream=stream)
+                container.seek(keys[key], stream=stream)
                 last = max(want)
-                for frame in container.decode(stream):
+                packets = (p for p in container.demux(stream) if p.pts in want or not self._is_spare(p))
+                for frame in (frame for packet in packets for frame in packet.decode()):
                     if frame.pts is None or frame.pts > last or frame.is_corrupt:
                         break
                     if frame.pts in want:
-                        found[want[frame.pts]] = self._picture(frame)
+                        found.add(want[frame.pts], self._picture(frame))
                         if frame.pts == last:
                             break
-        return found
+
+    def _is_spare(self, packet: Any) -> bool:
+        """Whether it is a frame that no other one is decoded from, so that it need not be decoded."""
+        return is_spare_h264(bytes(packet)) if self._has_units else bool(packet.is_disposable)
 
     def _picture(self, frame: Any) -> np.ndarray:
+        """A frame as it is shown, as a view of what was decoded: it is copied where frames are put together."""
         self._check_size(frame.width, frame.height)
         width, height = self._stored
         # One converter for all frames, in one thread: a new one for each frame takes a thousand times as long.
         threads = {"threads": 1} if self._major >= 18 else {}
-        picture = self._converter.reformat(frame, width, height, "rgb24", **threads).to_ndarray()
-        return np.ascontiguousarray(_as_shown(picture, frame))
-
-
-def _matroska_size(head: bytes) -> int:
-    """Bytes of a Matroska or WebM file by its header, 0 where it does not say: FFmpeg reads a cut one."""
-    at = 0
-    # Each element is an identifier of 4 bytes, a size whose leading zeros tell its length, and its content.
-    for identifier in (b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"):
-        field = head[at + 4 : at + 12]
-        if head[at : at + 4] != identifier or not field or not field[0]:
-            return 0
-        length = 9 - field[0].bit_length()
-        size = int.from_bytes(field[:length], "big") - (1 << 7 * length)
-        at += 4 + length + size
-    # All ones: not known when it was written.
-    return 0 if size == (1 << 7 * length) - 1 else at
+        plane = self._converter.reformat(frame, width, height, "rgb24", **threads).planes[0]
+        rows = np.frombuffer(plane, np.uint8).reshape(height, plane.line_size)
+        return _as_shown(rows[:, : 3 * width].reshape(height, width, 3), frame)
 
 
 def _as_shown(picture: np.ndarray, frame: Any) -> np.ndarray:
