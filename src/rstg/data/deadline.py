@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import UInt8
 
-from rstg.data.video import VideoError, VideoInfo, import_av, open_video
+from rstg.data.video import VideoError, VideoInfo, check_decoder, open_video
 
 if TYPE_CHECKING:
     from rstg.data.reencode import Encoding
@@ -37,17 +37,17 @@ class GuardedDecoder:
     a thread. Close it, or use it as a context manager.
 
     Args:
-        seconds: For each call, positive.
+        seconds: For each call, positive. decoder: As in open_video.
 
     Raises:
-        MissingExtraError: where PyAV is not installed.
+        MissingExtraError: where PyAV, or the decoder, is not installed.
     """
 
-    def __init__(self, seconds: float = 60.0) -> None:
+    def __init__(self, seconds: float = 60.0, decoder: str = "pyav") -> None:
         if not seconds > 0:
             raise ValueError(f"seconds={seconds}: the deadline of a video is positive")
-        import_av()
-        self.seconds = seconds
+        check_decoder(decoder)
+        self.seconds, self.decoder = seconds, decoder
         self.process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> GuardedDecoder:
@@ -113,7 +113,7 @@ class GuardedDecoder:
         timer = Timer(self.seconds, end)
         timer.start()
         try:
-            request = json.dumps({"path": str(path), "work": work, **more})
+            request = json.dumps({"path": str(path), "work": work, "decoder": self.decoder, **more})
             process.stdin.write(request.encode() + b"\n")
             process.stdin.flush()
             answer = json.loads(process.stdout.readline())
@@ -163,7 +163,7 @@ def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
 
         info, data = reencode(request["path"], Encoding(**request["encoding"]), request["frames"])
         return {"info": asdict(info), "bytes": len(data)}, data
-    video = open_video(request["path"])
+    video = open_video(request["path"], request["decoder"])
     if request["work"] == "check":
         return {"info": asdict(video.check())}, b""
     if request["work"] == "frames":

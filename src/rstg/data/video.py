@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from rstg.data.packets import has_long_units, is_spare_h264, matroska_size
-from rstg.errors import MissingExtraError
+from rstg.errors import MissingExtraError, check_choice
 
 # What is read at all: a text that names other files (playlists, lists of parts) is not a video here.
 _FORMATS = "matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,avi,mpeg,mpegts,ogg,flv,asf,gif,ivf,h264,hevc,m4v"
@@ -330,17 +330,40 @@ def _as_shown(picture: np.ndarray, frame: Any) -> np.ndarray:
     return picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
 
 
-def open_video(path: str | Path) -> Any:
+DECODERS = ("pyav", "torchcodec")
+
+
+def check_decoder(decoder: str) -> None:
+    """Raise an error of one line where there is no such decoder, or it cannot be used here."""
+    check_choice("decoder", decoder, DECODERS)
+    import_av()
+    if decoder == "torchcodec":
+        from rstg.data.torchcodec_file import import_torchcodec
+
+        import_torchcodec()
+
+
+def open_video(path: str | Path, decoder: str = "pyav") -> Any:
     """A VideoFile, or a FrameFolder where the path is a folder: both have frames, info, read, each and check.
 
     A path into a shard, such as shards/00000.tar/00000017.mp4, is a video file too.
+
+    Args:
+        path: Of the video. decoder: Of video files: "pyav", or "torchcodec" (TorchCodecFile), which gives the same
+            frames.
     """
     from rstg.data.frame_folder import FrameFolder
     from rstg.data.shards import in_shard, read_member
 
-    if in_shard(path):
-        return VideoFile(path, read_member(path))
-    return FrameFolder(path) if Path(path).is_dir() else VideoFile(path)
+    check_choice("decoder", decoder, DECODERS)
+    data = read_member(path) if in_shard(path) else None
+    if data is None and Path(path).is_dir():
+        return FrameFolder(path)
+    if decoder == "torchcodec":
+        from rstg.data.torchcodec_file import TorchCodecFile
+
+        return TorchCodecFile(path, data)
+    return VideoFile(path, data)
 
 
 def probe(path: str | Path) -> VideoInfo:
@@ -353,15 +376,15 @@ def probe(path: str | Path) -> VideoInfo:
     return info
 
 
-def read_frames(path: str | Path, indices: Iterable[int]) -> UInt8[np.ndarray, "t h w 3"]:
+def read_frames(path: str | Path, indices: Iterable[int], decoder: str = "pyav") -> UInt8[np.ndarray, "t h w 3"]:
     """Frames of a video file or folder, by index; no more is decoded than it takes.
 
     Args:
         path: A video file, or a folder of JPEG or PNG frames in the order of the numbers in their names.
-        indices: Of frames, in any order, repeated or not.
+        indices: Of frames, in any order, repeated or not. decoder: As in open_video.
 
     Raises:
         VideoError: for what is no readable video, or an index that it does not have.
     """
-    frames: np.ndarray = open_video(path).read(indices)
+    frames: np.ndarray = open_video(path, decoder).read(indices)
     return frames

@@ -14,27 +14,30 @@ from rstg.data.annotations import VideoEntry, VideoList
 from rstg.data.deadline import GuardedDecoder
 from rstg.data.sampling import SAMPLINGS, Views, dense_indices, segment_indices, uniform_indices
 from rstg.data.transforms import TrainTransform, view_clip
-from rstg.data.video import VideoError, open_video
+from rstg.data.video import DECODERS, VideoError, check_decoder, open_video
 from rstg.errors import check_choice
 
 
 class _Reader:
     """Reads clips of entries; with a deadline, by a decoder of each process's own."""
 
-    def __init__(self, seconds: float | None) -> None:
-        self.seconds = seconds
+    def __init__(self, seconds: float | None, decoder: str) -> None:
+        check_choice("decoder", decoder, DECODERS)
+        if decoder != "pyav":
+            check_decoder(decoder)
+        self.seconds, self.decoder = seconds, decoder
         self._decoder: tuple[int, GuardedDecoder] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"seconds": self.seconds, "_decoder": None}
+        return {"seconds": self.seconds, "decoder": self.decoder, "_decoder": None}
 
     def open(self, entry: VideoEntry) -> tuple[int, Any]:
         """Frames that may be used, and what reads them by index."""
         if self.seconds is None:
-            video = open_video(entry.path)
+            video = open_video(entry.path, self.decoder)
             return self._usable(entry, video.frames), video.read
         if self._decoder is None or self._decoder[0] != os.getpid():
-            self._decoder = (os.getpid(), GuardedDecoder(self.seconds))
+            self._decoder = (os.getpid(), GuardedDecoder(self.seconds, self.decoder))
         decoder = self._decoder[1]
         return self._usable(entry, decoder.frames(entry.path)), lambda at: decoder.read(entry.path, at)
 
@@ -60,6 +63,7 @@ class VideoDataset(Dataset[dict[str, Any]]):
         transform: What is done to a clip; the usual TrainTransform if not given.
         seed: Of what is drawn.
         seconds: A deadline for each video, which is then decoded in a process beside (slower: its frames are copied).
+        decoder: As in rstg.data.video.open_video.
 
     Items:
         clip (T, 3, H, W) uint8, label (), video () its number (all int64), id its name.
@@ -79,6 +83,7 @@ class VideoDataset(Dataset[dict[str, Any]]):
         transform: TrainTransform | None = None,
         seed: int = 0,
         seconds: float | None = None,
+        decoder: str = "pyav",
     ) -> None:
         check_choice("sampling", sampling, SAMPLINGS)
         unknown = [entry.id for entry in videos.entries if entry.label is None]
@@ -86,7 +91,7 @@ class VideoDataset(Dataset[dict[str, Any]]):
             raise ValueError(f"{videos.source}: {len(unknown)} videos have no label, the first is {unknown[0]}")
         self.videos, self.frames, self.sampling, self.stride = videos, frames, sampling, stride
         self.transform = transform if transform is not None else TrainTransform()
-        self.seed, self._reader = seed, _Reader(seconds)
+        self.seed, self._reader = seed, _Reader(seconds, decoder)
         # Shared, so that workers that outlive an epoch see the next one's number.
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
 
@@ -117,17 +122,17 @@ class ViewDataset(Dataset[dict[str, Any]]):
 
     Args:
         videos: The dataset. views: Of as many videos; one process's part.
-        seconds: As in VideoDataset.
+        seconds, decoder: As in VideoDataset.
 
     Items:
         clip (T, 3, size, size) uint8, label () (-1 where it is not known), video () and view (), the numbers that
         ViewAverage takes (all int64), id its name.
     """
 
-    def __init__(self, videos: VideoList, views: Views, seconds: float | None = None) -> None:
+    def __init__(self, videos: VideoList, views: Views, seconds: float | None = None, decoder: str = "pyav") -> None:
         if views.videos != len(videos):
             raise ValueError(f"the views are of {views.videos} videos, and {videos.source} has {len(videos)}")
-        self.videos, self.views, self._reader = videos, views, _Reader(seconds)
+        self.videos, self.views, self._reader = videos, views, _Reader(seconds, decoder)
 
     def __len__(self) -> int:
         return len(self.views)
