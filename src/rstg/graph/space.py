@@ -10,9 +10,12 @@ from torch import Tensor, nn
 
 from rstg.errors import check_choice, check_whole
 from rstg.graph.attention import ATTENTIONS, NEIGHBOURS, Attention
-from rstg.graph.norms import make_norm
+from rstg.graph.linear import linear_relu
+from rstg.graph.norms import ChannelBatchNorm, make_norm
 
 UPDATES: tuple[str, ...] = ("shared", "per_scale")
+# Messages that a core works on at a time: with what is made of them they stay in its second-level cache.
+_CACHED_BYTES = 2 << 20
 
 
 class Send(nn.Module):
@@ -42,10 +45,10 @@ class Send(nn.Module):
             self.register_buffer("target_of", edges[:, 0].contiguous(), persistent=False)
             self.register_buffer("source_of", edges[:, 1].contiguous(), persistent=False)
 
-    def forward(
+    def ends(
         self, nodes: Float[Tensor, "b t n c"], sources: Float[Tensor, "b t m c"]
-    ) -> Float[Tensor, "b t *pairs d"]:
-        """Return messages (B, T, N to, M from, D), or (B, T, E, D) for the existing edges alone."""
+    ) -> tuple[Float[Tensor, "b t m d"], Float[Tensor, "b t n d"]]:
+        """Return the first layer's two halves, W1 [v_j, p_j] of every source and W1 [v_i, p_i] + b1 of every node."""
         half = self.first.in_features // 2
         from_source, from_target = self.first.weight[:, :half], self.first.weight[:, half:]
         outgoing = nn.functional.linear(sources, from_source[:, : self.dim])
@@ -55,11 +58,21 @@ class Send(nn.Module):
             placed = self.positions @ from_source[:, self.dim :].T
             outgoing = outgoing + placed.repeat(copies, 1)
             incoming = incoming + self.positions @ from_target[:, self.dim :].T
+        return outgoing, incoming
+
+    def num_pairs(self, nodes: int, sources: int) -> int:
+        """How many messages a frame has."""
+        return nodes * sources if self.dense else len(self.source_of)
+
+    def forward(
+        self, outgoing: Float[Tensor, "b t m d"], incoming: Float[Tensor, "b t n d"]
+    ) -> Float[Tensor, "b t *pairs d"]:
+        """Return messages (B, T, N to, M from, D), or (B, T, E, D) for the existing edges alone."""
         if self.dense:
             pairs = outgoing.unsqueeze(2) + incoming.unsqueeze(3)
         else:
             pairs = outgoing.index_select(2, self.source_of) + incoming.index_select(2, self.target_of)
-        return self.norm(torch.relu_(self.second(torch.relu_(pairs))))
+        return self.norm(linear_relu(torch.relu_(pairs), self.second))
 
 
 class Gather(nn.Module):
@@ -94,33 +107,27 @@ class Gather(nn.Module):
             onto = nn.functional.one_hot(target, mask.shape[0]).T.float()
             self.register_buffer("incidence", onto, persistent=False)
 
-    def _weighted_sum(self, weights: Tensor, messages: Tensor) -> Tensor:
+    def weighted_sum(
+        self, weights: Float[Tensor, "b t h n m"], messages: Float[Tensor, "b t *pairs d"]
+    ) -> Float[Tensor, "b t n h d"]:
+        """Return sum_j a_ij m_ij of every head."""
         if messages.ndim == 5:
-            return (weights.unsqueeze(-2) @ messages).squeeze(-2)
+            return weights.transpose(2, 3) @ messages
         on_edges = weights[..., self.target_of, self.source_of]
         # A sum over each node's edges, written as a small matrix product: it costs N/D of the second
         # send layer and, unlike a scatter, runs and differentiates at full speed.
-        return (on_edges.unsqueeze(-2) * self.incidence.to(messages.dtype)) @ messages
+        spread = on_edges.unsqueeze(2) * self.incidence.to(messages.dtype).unsqueeze(1)
+        return (spread.flatten(2, 3) @ messages).unflatten(2, (-1, weights.shape[2]))
 
-    def forward(
-        self,
-        nodes: Float[Tensor, "b t n c"],
-        sources: Float[Tensor, "b t m c"],
-        messages: Tensor,
-        present: Bool[Tensor, "t m"] | None = None,
-    ) -> tuple[Float[Tensor, "b t n d"], Float[Tensor, "b t n m"]]:
-        """Return the gathered messages and the weights (heads averaged) they were gathered with."""
-        weights = self.attention(nodes, sources, present)
+    def forward(self, sums: Float[Tensor, "b t n h d"]) -> Float[Tensor, "b t n d"]:
+        """Return what each node gathered, from the weighted sums of its messages."""
         if self.project is None:
-            gathered = self._weighted_sum(weights[:, :, 0], messages)
+            gathered = sums.squeeze(3)
         else:
             # The projection is linear and weights sum to one: projecting after the sum gives the same
             # as projecting every message, for N instead of N x N products.
-            gathered = torch.cat(
-                [head(self._weighted_sum(weights[:, :, h], messages)) for h, head in enumerate(self.project)],
-                dim=-1,
-            )
-        return torch.relu(self.norm(gathered + self.bias)), weights.mean(2)
+            gathered = torch.cat([head(sums[:, :, :, h]) for h, head in enumerate(self.project)], dim=-1)
+        return torch.relu(self.norm(gathered + self.bias))
 
 
 class Update(nn.Module):
@@ -225,6 +232,32 @@ class SpaceStage(nn.Module):
     ) -> tuple[Float[Tensor, "b t n c"], Float[Tensor, "b t n m"]]:
         """Return the updated nodes and the attention; nodes hear each other unless `sources` is given."""
         heard = nodes if sources is None else sources
-        messages = self.send(nodes, heard)
-        gathered, weights = self.gather(nodes, heard, messages, present)
-        return self.update(nodes, gathered), weights
+        weights = self.gather.attention(nodes, heard, present)
+        sums = self._hear(*self.send.ends(nodes, heard), weights)
+        return self.update(nodes, self.gather(sums)), weights.mean(2)
+
+    def _hear(self, outgoing: Tensor, incoming: Tensor, weights: Tensor) -> Tensor:
+        """Weighted sums (B, T, N, H, D) of the messages, which are the one thing here that grows with the pairs.
+
+        On a CPU they are made and summed for so many frames at a time as fit into its caches.
+        """
+        frames = self._frames_at_once(outgoing, incoming)
+        if frames is None:
+            return self._hear_frames(outgoing, incoming, weights)
+        batch = outgoing.shape[:2]
+        parts = [part.flatten(0, 1).unsqueeze(0).split(frames, dim=1) for part in (outgoing, incoming, weights)]
+        sums = torch.cat([self._hear_frames(*part) for part in zip(*parts, strict=True)], dim=1)
+        return sums.squeeze(0).unflatten(0, batch)
+
+    def _hear_frames(self, outgoing: Tensor, incoming: Tensor, weights: Tensor) -> Tensor:
+        return self.gather.weighted_sum(weights, self.send(outgoing, incoming))
+
+    def _frames_at_once(self, outgoing: Tensor, incoming: Tensor) -> int | None:
+        """Frames whose messages fit into the caches of the CPU; None for all at once."""
+        looks_at_all = isinstance(self.send.norm, ChannelBatchNorm) and self.send.norm.training
+        if outgoing.device.type != "cpu" or torch.compiler.is_compiling() or looks_at_all:
+            return None
+        batch, time, nodes, width = incoming.shape
+        size = self.send.num_pairs(nodes, outgoing.shape[2]) * width * incoming.element_size()
+        frames = max(1, _CACHED_BYTES * torch.get_num_threads() // max(1, size))
+        return frames if frames < batch * time else None
