@@ -26,4 +26,7 @@ def linear_relu(x: Float[Tensor, "*rows c"], layer: nn.Linear) -> Float[Tensor, 
     if _fused(x, layer):
         out: Tensor = torch.ops.mkldnn._linear_pointwise(x, layer.weight, layer.bias, "relu", [], "")
         return out
+    if x.device.type == "cpu" and not torch.compiler.is_compiling():
+        # A product with a bias first fills its output with the bias, and then reads it again.
+        return torch.relu_((x @ layer.weight.T).add_(layer.bias))
     return torch.relu_(layer(x))
