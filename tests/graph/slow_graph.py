@@ -144,7 +144,7 @@ def attention_of(attend, kind, soft, head, target, sources, adjacent, exists):
 def space(block, norm: str, frames: Frames, homogeneous: bool) -> tuple[Frames, Tensor]:
     stage, boxes = block.space, boxes_of(block.scales)
     attend, kind = stage.gather.attention, stage.gather.attention.kind
-    soft = attend.neighbours == "soft"
+    soft, on_sums = attend.neighbours == "soft", stage.send.on_sums
     count = len(boxes)
     adjacent = [[near(a, b) for b in boxes] + [True] * (count if homogeneous else 0) for a in boxes]
     place = [frames[0][0].new_zeros(0)] * count if stage.send.positions is None else list(stage.send.positions)
@@ -162,9 +162,12 @@ def space(block, norm: str, frames: Frames, homogeneous: bool) -> tuple[Frames, 
                 if soft or adjacent[i][j]:
                     pair = torch.cat([source, place[j], target, place[i]])
                     pairs.append((i, j))
-                    messages.append(torch.relu(stage.send.second(torch.relu(stage.send.first(pair)))))
-        message = dict(zip(pairs, normalised(stage.send.norm, norm, [messages])[0], strict=True))
-        row, seen = [], []
+                    hidden = torch.relu(stage.send.first(pair))
+                    messages.append(hidden if on_sums else torch.relu(stage.send.second(hidden)))
+        if not on_sums:
+            messages = normalised(stage.send.norm, norm, [messages])[0]
+        message = dict(zip(pairs, messages, strict=True))
+        heads, seen = [], []
         for i, target in enumerate(frame):
             parts, weights = [], []
             for head in range(attend.heads):
@@ -174,9 +177,18 @@ def space(block, norm: str, frames: Frames, homogeneous: bool) -> tuple[Frames, 
                 for j, w in enumerate(weight):
                     if (i, j) in message:
                         gathered = gathered + w * message[i, j]
-                parts.append(gathered if stage.gather.project is None else stage.gather.project[head](gathered))
-            row.append(torch.cat(parts) + stage.gather.bias)
+                parts.append(torch.relu(stage.send.second(gathered)) if on_sums else gathered)
+            heads.append(parts)
             seen.append(torch.stack(weights).mean(0))
+        if on_sums:
+            # The norm sees all sums of a frame, as it would see its messages.
+            flat = iter(normalised(stage.send.norm, norm, [[v for parts in heads for v in parts]])[0])
+            heads = [[next(flat) for _ in parts] for parts in heads]
+        row = []
+        for parts in heads:
+            if stage.gather.project is not None:
+                parts = [project(part) for project, part in zip(stage.gather.project, parts, strict=True)]
+            row.append(torch.cat(parts) + stage.gather.bias)
         sums.append(row)
         attention.append(torch.stack(seen))
     if kind == "additive":

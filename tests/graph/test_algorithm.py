@@ -15,6 +15,7 @@ from rstg.graph import RSTG, HomogeneousGraph
 SHARED = {
     "attention": ("dot", "additive", "multihead", "none"),
     "neighbours": ("hard", "soft"),
+    "send": ("pairs", "pairs", "sums"),
     "update": ("shared", "per_scale"),
     "update_layers": (1, 2, 3),
     "update_residual": (False, True),
@@ -84,6 +85,7 @@ CASES = [
     {"attention": "additive", "neighbours": "soft", "norm": "layer_clip"},
     {"attention": "multihead", "update": "per_scale", "pooling": "moments", "motion": True},
     {"attention": "none", "norm": "layer_frame", "output": "map"},
+    {"attention": "multihead", "norm": "layer_frame", "send": "sums"},
 ]
 
 

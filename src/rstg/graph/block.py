@@ -7,6 +7,7 @@ from torch import Tensor
 
 from rstg.errors import check_whole
 from rstg.graph.base import GraphBlock, GraphState, check_options
+from rstg.graph.recompute import call
 from rstg.graph.regions import adjacency
 from rstg.graph.space import SpaceStage
 from rstg.graph.temporal import CELLS, CellState, TimeStage
@@ -62,6 +63,12 @@ class RSTG(GraphBlock):
         readout: "mean" over time, then sum over nodes (the released code, and the paper's figures), or
             "last" time step (the paper's text). Only for output="vec".
         output: "vec" for a vector (B, C), "map" for a volume (B, C, T, H, W).
+        send: "pairs": both layers of the send function for each message, as in the paper. "sums": its second
+            layer and norm once for each node's weighted sum of first layers, for N products instead of one
+            for each pair: cheaper, and another function (not in the paper).
+        recompute: Keep only the nodes between stages for the backward pass, and compute messages, updates and
+            recurrent cells a second time in it: less memory, more time, the same gradients. Not with
+            norm="batch".
         project_in, project_out: Whether to project the nodes from and to `channels`; by default where the
             widths differ. Without `project_out` the output has `dim` channels.
 
@@ -102,6 +109,8 @@ class RSTG(GraphBlock):
         motion: bool = False,
         readout: str = "mean",
         output: str = "vec",
+        send: str = "pairs",
+        recompute: bool = False,
         project_in: bool | None = None,
         project_out: bool | None = None,
     ) -> None:
@@ -121,6 +130,7 @@ class RSTG(GraphBlock):
         )
         check_whole("iterations", iterations)
         self.iterations = iterations
+        self.recompute = recompute
         self.schedule = schedule
         inner = iterations if inner_time_stages is None else inner_time_stages
         check_whole("inner_time_stages", inner, least=0)
@@ -140,6 +150,8 @@ class RSTG(GraphBlock):
                 update=update,
                 update_layers=update_layers,
                 update_residual=update_residual,
+                send=send,
+                recompute=recompute,
             )
         if self.inner_time_stages:
             self.time = TimeStage(self.dim, cell, time_residual)
@@ -155,13 +167,13 @@ class RSTG(GraphBlock):
         attention: list[Tensor] = []
         for k in range(self.iterations):
             if k < self.inner_time_stages:
-                nodes, stream = self.time(nodes, next(streams) if streams else None)
+                nodes, stream = call(self.time, nodes, next(streams) if streams else None, recompute=self.recompute)
                 after.append(stream)
             if self.schedule != "time":
                 nodes, weights = self.space(nodes)
                 attention.append(weights)
         if self.schedule != "space":
-            nodes, stream = self.final_time(nodes, next(streams) if streams else None)
+            nodes, stream = call(self.final_time, nodes, next(streams) if streams else None, recompute=self.recompute)
             after.append(stream)
         return nodes, after, attention
 

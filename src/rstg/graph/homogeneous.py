@@ -50,6 +50,8 @@ class HomogeneousGraph(GraphBlock):
         motion: bool = False,
         readout: str = "mean",
         output: str = "vec",
+        send: str = "pairs",
+        recompute: bool = False,
         project_in: bool | None = None,
         project_out: bool | None = None,
     ) -> None:
@@ -82,6 +84,8 @@ class HomogeneousGraph(GraphBlock):
             update=update,
             update_layers=update_layers,
             update_residual=update_residual,
+            send=send,
+            recompute=recompute,
         )
 
     def process(

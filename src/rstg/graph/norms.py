@@ -28,9 +28,11 @@ class WideLayerNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not x.numel():
             return x
-        wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        variance, mean = torch.var_mean(wide, dim=tuple(range(self.start, x.ndim)), correction=0, keepdim=True)
-        return ((wide - mean) * torch.rsqrt(variance + self.eps) * self.weight + self.bias).to(x.dtype)
+        # One fused pass with statistics in float32, whatever the type of x. The gain and bias that all places
+        # share are spread over them: small beside x, which has one such tensor for every clip or frame.
+        axes = x.shape[self.start :]
+        weight, bias = self.weight.expand(axes), self.bias.expand(axes)
+        return nn.functional.layer_norm(x, axes, weight, bias, self.eps).to(x.dtype)
 
 
 class ChannelBatchNorm(nn.BatchNorm1d):
