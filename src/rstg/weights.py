@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from rstg.errors import nearest
 from rstg.models.zoo import MODELS, create_model, name_of
@@ -109,6 +110,18 @@ def read_options(path: str | Path, name: str) -> dict[str, Any]:
     return dict(config.get("options", {}))
 
 
+def _read_state(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise FileNotFoundError(f"there are no weights {path}")
+    try:
+        return load_file(str(path))
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a complete safetensors file: {error}") from error
+
+
 def load_weights(model: nn.Module, path: str | Path) -> None:
     """Fill a network from a safetensors file, or from the folder that holds it; every tensor must fit.
 
@@ -116,17 +129,43 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
         FileNotFoundError: if there is no such file.
         ValueError: if it is no safetensors file, or names are missing, left over or of another shape.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     path = Path(path)
     path = path / WEIGHTS if path.is_dir() else path
-    if not path.is_file():
-        raise FileNotFoundError(f"there are no weights {path}")
-    try:
-        state = load_file(str(path))
-    except SafetensorError as error:
-        raise ValueError(f"{path} is not a complete safetensors file: {error}") from error
+    _fill(model, _read_state(path), path)
+
+
+def start_from(model: nn.Module, path: str | Path, classifier: bool = False) -> list[str]:
+    """Fill a network that is to be trained from another's weights.
+
+    Every tensor of the backbone is filled, and so are the graphs, non-local blocks and classifier that the other
+    network has; those that it does not have stay as they are built.
+
+    Args:
+        path: As in load_weights. classifier: Take the classifier, too; else it stays as it is built.
+
+    Returns:
+        The parts that stay as they are built: "classifier", "graphs.res3_2".
+
+    Raises:
+        FileNotFoundError, ValueError: as load_weights.
+    """
+    path = Path(path)
+    path = path / WEIGHTS if path.is_dir() else path
+    state, own = _read_state(path), model.state_dict()
+    new = set() if classifier else {"classifier"}
+    new |= {part for part in map(_part, own) if part and part not in set(map(_part, state))} - {"classifier"}
+    kept = {name: value for name, value in state.items() if _part(name) not in new}
+    _fill(model, {**{name: value for name, value in own.items() if _part(name) in new}, **kept}, path)
+    return sorted(new)
+
+
+def _part(name: str) -> str | None:
+    """The part of a network that a tensor belongs to, if it is one that another network may lack."""
+    found = re.match(r"classifier|final|graphs\.\w+|backbone\.non_local\.\w+", name)
+    return found[0] if found else None
+
+
+def _fill(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
     own = model.state_dict()
     problems = [f"missing: {name}" for name in own if name not in state]
     problems += [f"unexpected: {name}" for name in state if name not in own]

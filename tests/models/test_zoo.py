@@ -103,6 +103,16 @@ def test_comes_back_from_disk(tmp_path, name):
     assert again(clip).shape == (1, 6) and again.config["num_classes"] == 6
 
 
+def test_frozen_statistics_are_so_from_the_start():
+    """Also in a network that nobody has told to train or to evaluate: Lightning leaves modes as it finds them."""
+    model = rstg.create_model("c2d_r50", width=8, dropout=0.0)
+    clip = clip_for("c2d_r50", 2)
+    before = {key: value.clone() for key, value in model.named_buffers()}
+    logits = model(clip)
+    assert all(torch.equal(value, before[key]) for key, value in model.named_buffers())
+    torch.testing.assert_close(logits, model.eval()(clip))
+
+
 def test_a_graph_that_starts_at_zero_changes_nothing(built):
     plain = built("i3d_r50")
     model = rstg.create_model("rstg_i3d_r50_res34", num_classes=7, width=8, graph={"dim": 16}).eval()

@@ -84,7 +84,7 @@ def add_overrides(parser: Parser) -> None:
     )
 
 
-def _check_names(given: Any, cls: type, where: str, extra: Sequence[str] = ()) -> None:
+def check_names(given: Any, cls: type, where: str = "", extra: Sequence[str] = ()) -> None:
     """Refuse keys that the dataclass lacks, at any depth, by name and with the nearest one."""
     if not isinstance(given, dict):
         raise ValueError(f"{where.rstrip('.') or 'the configuration'} holds {given!r}, not names with values")
@@ -99,30 +99,40 @@ def _check_names(given: Any, cls: type, where: str, extra: Sequence[str] = ()) -
         default = fields[key].default_factory
         inner = PretrainConfig if key == "pretrain" else default
         if dataclasses.is_dataclass(inner) and isinstance(inner, type) and value is not None:
-            _check_names(value, inner, f"{where}{key}.")
+            check_names(value, inner, f"{where}{key}.")
 
 
-def _merge(below: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+def merge(below: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     """Names and values of both, at any depth; where both have a value, that of `over`."""
     merged = dict(below)
     for key, value in over.items():
         old = merged.get(key)
-        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+        merged[key] = merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
     return merged
+
+
+def read_yaml(path: Path) -> Any:
+    """What a configuration file holds.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is not YAML.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no configuration {path}")
+    try:
+        return yaml.safe_load(path.read_text()) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
 
 
 def _read(path: Path) -> dict[str, Any]:
     """One file's names and values, checked by name."""
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no configuration {path}")
-    try:
-        found = yaml.safe_load(path.read_text()) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    found = read_yaml(path)
     try:
         extra = [NETWORKS, EXCEPTIONS]
-        _check_names(found, TrainConfig, "", extra)
-        _check_names(found.get(EXCEPTIONS) or {}, TrainConfig, f"{EXCEPTIONS}.")
+        check_names(found, TrainConfig, extra=extra)
+        check_names(found.get(EXCEPTIONS) or {}, TrainConfig, f"{EXCEPTIONS}.")
         networks = found.get(NETWORKS) or {}
         if not isinstance(networks, dict):
             raise ValueError(f"{NETWORKS} holds {networks!r}, not names of networks with their options")
@@ -178,16 +188,16 @@ def load_config(paths: str | Path | Sequence[str | Path], overrides: Sequence[st
     files = [paths] if isinstance(paths, str | Path) else list(paths)
     found: dict[str, Any] = {}
     for path in files:
-        found = _merge(found, _read(Path(path)))
+        found = merge(found, _read(Path(path)))
     networks, exceptions = found.pop(NETWORKS, None) or {}, found.pop(EXCEPTIONS, None) or {}
     # Which network it is may itself be an exception or an override.
-    named = copy.deepcopy(_merge(found, exceptions))
+    named = copy.deepcopy(merge(found, exceptions))
     override(named, overrides)
     model = named.get("model")
     name = model.get("name", ModelConfig.name) if isinstance(model, dict) else ModelConfig.name
     if name in networks:
-        found = _merge(found, {"model": {"options": networks[name]}})
-    found = copy.deepcopy(_merge(found, exceptions))
+        found = merge(found, {"model": {"options": networks[name]}})
+    found = copy.deepcopy(merge(found, exceptions))
     override(found, overrides)
     config = config_from_dict(found)
     for scenes in (config.data.predefined_train, config.data.predefined_test):
@@ -196,13 +206,18 @@ def load_config(paths: str | Path | Sequence[str | Path], overrides: Sequence[st
     return config
 
 
+def parse_config(found: dict[str, Any], cls: type) -> Any:
+    """An object of a dataclass from plain values; ValueError for a wrong name, type or value."""
+    check_names(found, cls)
+    parser = Parser(exit_on_error=False)
+    parser.add_class_arguments(cls, "run")
+    parsed: Namespace = parser.parse_object({"run": found})
+    return parser.instantiate(parsed).run
+
+
 def config_from_dict(found: dict[str, Any]) -> TrainConfig:
     """A TrainConfig from plain values, checked as load_config says."""
-    _check_names(found, TrainConfig, "")
-    parser = Parser(exit_on_error=False)
-    parser.add_class_arguments(TrainConfig, "run")
-    parsed: Namespace = parser.parse_object({"run": found})
-    config: TrainConfig = parser.instantiate(parsed).run
+    config: TrainConfig = parse_config(found, TrainConfig)
     try:
         model = create_model(config.model.name, **config.model.options)
     except TypeError as error:

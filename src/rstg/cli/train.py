@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from rstg.cli.options import Parser, add_run_options, load_config
+from rstg.cli.options import Parser, add_run_options
+from rstg.cli.runs import load_run
+from rstg.training.video_config import VideoConfig
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -15,10 +17,15 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--out", type=str, required=True, help="folder of the run")
     parser.add_argument("--resume", action="store_true", help="go on with the run in the folder")
     options = parser.parse_args(list(arguments))
-    config = load_config(options.config, options.overrides)
+    config = load_run(options.config, options.overrides)
 
-    from rstg.training.run import train
+    if isinstance(config, VideoConfig):
+        from rstg.training.video_run import train_videos
 
-    out = train(config, options.out, options.resume)
+        out = train_videos(config, options.out, options.resume)
+    else:
+        from rstg.training.run import train
+
+        out = train(config, options.out, options.resume)
     print(f"the model is in {out / 'model'}; test it with: rstg test {out}", file=sys.stderr)
     return 0

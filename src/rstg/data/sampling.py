@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Int64
@@ -147,10 +147,27 @@ VIEWS = {
 }
 
 
-def view_scheme(name: str) -> ViewScheme:
-    """A scheme of views by name: "1", "authors", "3x1" or "3x10"."""
+def view_scheme(
+    name: str, frames: int = 32, size: int = 224, short_side: int = 256, sampling: str = "uniform", stride: int = 2
+) -> ViewScheme:
+    """A scheme of views by name, "1", "authors", "3x1" or "3x10", for a network that takes clips of another kind.
+
+    Args:
+        name: Tells how many samplings and crops there are.
+        frames, stride: Of a clip, and of dense stretches. size: Side of the crops it was trained on; the schemes of
+            several crops take crops of `short_side`. short_side: To which frames are resized.
+        sampling: As in training; that of "3x10" is dense whatever it was.
+    """
     check_choice("views", name, VIEWS)
-    return VIEWS[name]
+    named = VIEWS[name]
+    return replace(
+        named,
+        frames=frames,
+        stride=stride,
+        size=size if named.size < named.short_side else short_side,
+        short_side=short_side,
+        sampling="dense" if named.sampling == "dense" else sampling,
+    )
 
 
 class Views(Sequence[tuple[int, View]]):

@@ -103,8 +103,12 @@ class VideoDataset(Dataset[dict[str, Any]]):
         self._epoch[0] = epoch
 
     def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.item(index, int(self._epoch))
+
+    def item(self, index: int, epoch: int) -> dict[str, Any]:
+        """Item `index` of an epoch, whichever was set: for an order in which a batch may hold clips of two."""
         entry = self.videos.entries[index]
-        draw = np.random.default_rng([self.seed, int(self._epoch), index])
+        draw = np.random.default_rng([self.seed, epoch, index])
         count, read = self._reader.open(entry)
         if self.sampling == "uniform":
             at = uniform_indices(count, self.frames)

@@ -42,6 +42,11 @@ class FrozenStatsBatchNorm3d(nn.BatchNorm3d):
     Source: released code, which never updates them because its batches are small.
     """
 
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        # A module is built in training mode; a trainer that finds it so may leave it there.
+        self.training = False
+
     def train(self, mode: bool = True) -> FrozenStatsBatchNorm3d:
         """Stay in evaluation mode."""
         return super().train(False)

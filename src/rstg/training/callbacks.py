@@ -13,65 +13,127 @@ from typing import Any
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
+from rstg.data.video import VideoError
 from rstg.files import replacing
 
 
-class Progress(Callback):
-    """One line every few seconds: step, loss, accuracy, videos a second, time left.
+def _is_step(trainer: Trainer, batch_index: int) -> bool:
+    """Whether a batch was the last of those whose gradients make a step."""
+    return (batch_index + 1) % trainer.accumulate_grad_batches == 0
 
-    Where several networks are trained side by side, `prefix` is that of the one whose figures are shown.
+
+def _is_validated(trainer: Trainer, batch_index: int) -> bool:
+    """Whether validation follows a batch."""
+    every = trainer.val_check_batch
+    if not trainer.enable_validation or every is None:
+        return False
+    return trainer.should_stop or (batch_index + 1) % every == 0
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"
+
+
+class Progress(Callback):
+    """One line every few seconds: step, loss, accuracy, videos a second, waiting for data, time left.
+
+    The share of time spent waiting is shown where the data module counts the seconds, as `waited`. Where several
+    networks are trained side by side, `prefix` is that of the one whose figures are shown.
     """
 
     def __init__(self, name: str, steps: int, batch_size: int, prefix: str = "", every_s: float = 10.0) -> None:
         self.name, self.steps, self.batch_size, self.prefix, self.every_s = name, steps, batch_size, prefix, every_s
-        self._last = (0.0, 0)
+        self._last = (0.0, 0, 0.0)
+
+    @staticmethod
+    def _waited(trainer: Any) -> float | None:
+        return getattr(trainer.datamodule, "waited", None)
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Start the clock."""
-        self._last = (time.perf_counter(), trainer.global_step)
+        self._last = (time.perf_counter(), trainer.global_step, self._waited(trainer) or 0.0)
 
-    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Print the line when it is due."""
         step, now = trainer.global_step, time.perf_counter()
         spent = now - self._last[0]
-        if spent < self.every_s and step < self.steps:
+        if (spent < self.every_s and step < self.steps) or not _is_step(trainer, batch_idx):
             return
+        waited = self._waited(trainer)
+        waiting = "" if waited is None else f"waiting for data {(waited - self._last[2]) / max(spent, 1e-9):.0%}  "
         rate = (step - self._last[1]) / max(spent, 1e-9)
-        self._last = (now, step)
+        self._last = (now, step, waited or 0.0)
         figures = {key.removeprefix(self.prefix): float(value) for key, value in trainer.callback_metrics.items()}
         shown = "  ".join(
             f"{key.replace('train/', '')} {figures[key]:.3f}"
             for key in ("train/loss", "train/top1", "val/top1")
             if key in figures
         )
-        left = (self.steps - step) / max(rate, 1e-9)
+        videos = rate * self.batch_size
         print(
-            f"{self.name}: step {step}/{self.steps}  {shown}  {rate * self.batch_size:.0f}/s  "
-            f"{int(left) // 60}:{int(left) % 60:02d} left",
+            f"{self.name}: step {step}/{self.steps}  {shown}  {videos:.{0 if videos >= 10 else 1}f}/s  {waiting}"
+            f"{_clock((self.steps - step) / max(rate, 1e-9))} left",
             file=sys.stderr,
             flush=True,
         )
 
 
+class ValidateAtEnd(Callback):
+    """Validation after the last step, whether or not it is due there: what is best may come last."""
+
+    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
+        """Ask for it."""
+        if trainer.global_step >= trainer.max_steps:
+            trainer.should_stop = True
+
+
 class LastCheckpoint(Checkpoint):
-    """Write the checkpoint to resume from after every validation.
+    """Write the checkpoint to resume from after every validation, and every so many steps.
 
     ModelCheckpoint's own `save_last` does so only where a validation was the best so far: a killed run would
     lose all since then. Among a trainer's callbacks this one is to stand behind the ModelCheckpoint that keeps
     the best, whose state it saves.
+
+    Args:
+        path: The file. every: Steps between checkpoints besides those of validations; None for none. With it, a video
+            that cannot be decoded leaves a checkpoint, too.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, every: int | None = None) -> None:
+        self.path, self.every = path, every
+        self._saved = -1
+        self._at_step = True
+
+    def _save(self, trainer: Trainer) -> None:
+        self._saved = trainer.global_step
+        trainer.save_checkpoint(self.path)
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Write it."""
         if not trainer.sanity_checking:
-            trainer.save_checkpoint(self.path)
+            self._save(trainer)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Write it when it is due; where validation follows, after that."""
+        self._at_step = _is_step(trainer, batch_idx)
+        if self.every is None or not self._at_step or _is_validated(trainer, batch_idx):
+            return
+        if trainer.global_step % self.every == 0 and trainer.global_step != self._saved:
+            self._save(trainer)
+
+    def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
+        """Keep what was trained when a training video cannot be decoded: no step has been begun."""
+        if self.every is not None and isinstance(exception, VideoError) and trainer.training and self._at_step:
+            self._save(trainer)
 
 
 class CleanInterrupt(Callback):
-    """Ctrl-C ends training after the batch under way, with a checkpoint; a second Ctrl-C ends it at once.
+    """Ctrl-C ends training after the step under way, with a checkpoint; a second Ctrl-C ends it at once.
 
     A step cut off in its middle has changed some weights and not others, and cannot be repeated.
     """
@@ -91,16 +153,17 @@ class CleanInterrupt(Callback):
         if threading.current_thread() is threading.main_thread():
             self._before = signal.signal(signal.SIGINT, self._ask)
 
-    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Leave the checkpoint and end, if asked to.
 
         Where validation follows this step, it is waited for: a resumed run would not make up for it, and might
         miss its best. Its end leaves a checkpoint (LastCheckpoint).
         """
-        if not self.asked:
+        if not self.asked or not _is_step(trainer, batch_idx):
             return
-        every = trainer.val_check_batch
-        self._validating = trainer.enable_validation and every is not None and trainer.global_step % every == 0
+        self._validating = _is_validated(trainer, batch_idx)
         if not self._validating:
             trainer.save_checkpoint(self.path)
             raise KeyboardInterrupt
@@ -135,9 +198,11 @@ class CurveLog(Callback):
         self._start = 0.0
         self._sum: dict[str, float] = {}
         self._count = 0
+        self._written = 0
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Drop rows of steps that will be repeated."""
+        self._written = trainer.global_step
         rows: list[dict[str, str]] = []
         if self.path.is_file():
             with self.path.open(newline="") as file:
@@ -159,7 +224,8 @@ class CurveLog(Callback):
         for key in ("train/loss", "train/top1"):
             self._sum[key] = self._sum.get(key, 0.0) + float(trainer.callback_metrics[self.prefix + key])
         self._count += 1
-        if trainer.global_step % self.every == 0:
+        if trainer.global_step % self.every == 0 and trainer.global_step != self._written:
+            self._written = trainer.global_step
             self._write(trainer, {key: value / self._count for key, value in self._sum.items()})
             self._sum, self._count = {}, 0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from rstg.data.digits import OFFLINE
 from rstg.data.scenes import SceneConfig
@@ -83,10 +83,11 @@ class OptimizerConfig:
     warmup_steps: int = 200
     schedule: str = "linear"
     clip_norm: float = 1.0
+    schedules: ClassVar[tuple[str, ...]] = SCHEDULES
 
     def __post_init__(self) -> None:
         check_choice("optimizer", self.optimizer, OPTIMIZERS)
-        check_choice("schedule", self.schedule, SCHEDULES)
+        check_choice("schedule", self.schedule, self.schedules)
         check_whole("steps", self.steps)
         check_whole("batch_size", self.batch_size)
         check_whole("warmup_steps", self.warmup_steps, least=0)
@@ -96,6 +97,14 @@ class OptimizerConfig:
             raise ValueError(f"weight_decay={self.weight_decay} and clip_norm={self.clip_norm} must be 0 or more")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas={tuple(self.betas)} must be 0 or more, and less than 1")
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step, as a share of `lr`."""
+        return min(1.0, (step + 1) / max(1, self.warmup_steps)) * self._after_warmup(step / self.steps)
+
+    def _after_warmup(self, done: float) -> float:
+        """The schedule's share when so much of the training, 0 to 1, is done."""
+        return max(0.0, 1 - done) if self.schedule == "linear" else 1.0
 
 
 @dataclass
@@ -121,24 +130,16 @@ class PretrainConfig:
 
 
 @dataclass
-class TrainConfig:
-    """A training run.
+class RunConfig:
+    """What every training run has.
 
     Args:
-        model: The network.
-        data: The videos.
-        pretrain: Pre-training of its CNN; null for none.
-        optimizer: How the network is trained.
         seed: Fixes weights, videos and order.
         precision: "auto" is bf16 where the device computes in it fast, float32 elsewhere.
         device: "auto", "cpu" or "cuda".
         validate_every: Steps between validations; each leaves a checkpoint.
     """
 
-    model: ModelConfig = field(default_factory=ModelConfig)
-    data: DataConfig = field(default_factory=DataConfig)
-    pretrain: PretrainConfig | None = None
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     seed: int = 0
     precision: str = "auto"
     device: str = "auto"
@@ -155,6 +156,24 @@ class TrainConfig:
     def as_dict(self) -> dict[str, Any]:
         """The run as plain values, as in its YAML."""
         return _plain(asdict(self))
+
+
+@dataclass
+class TrainConfig(RunConfig):
+    """A training run on SyncMNIST.
+
+    Args:
+        model: The network.
+        data: The videos.
+        pretrain: Pre-training of its CNN; null for none.
+        optimizer: How the network is trained.
+        seed, precision, device, validate_every: As in RunConfig.
+    """
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    pretrain: PretrainConfig | None = None
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
 
 def _plain(value: Any) -> Any:

@@ -20,22 +20,24 @@ from rstg.training.data import Batch, SceneBatches
 _COVERED = 0.1
 
 
-def make_optimizer(module: nn.Module, config: OptimizerConfig) -> dict[str, Any]:
-    """Optimiser and schedule, in Lightning's form, over the weights that are to be trained."""
-    weights = [weight for weight in module.parameters() if weight.requires_grad]
+def make_optimizer(
+    module: nn.Module, config: OptimizerConfig, groups: list[dict[str, Any]] | None = None
+) -> dict[str, Any]:
+    """Optimiser and schedule, in Lightning's form.
+
+    Args:
+        groups: Weights with options of their own, as torch.optim takes them; if not given, all that are to be trained.
+    """
+    trained = [weight for weight in module.parameters() if weight.requires_grad]
+    weights: Any = groups if groups is not None else trained
     optimizer: torch.optim.Optimizer
     if config.optimizer == "adamw":
         optimizer = torch.optim.AdamW(weights, config.lr, config.betas, weight_decay=config.weight_decay)
     else:
         optimizer = torch.optim.SGD(
-            weights, config.lr, config.betas[0], weight_decay=config.weight_decay, nesterov=True
+            weights, config.lr, config.betas[0], weight_decay=config.weight_decay, nesterov=config.betas[0] > 0
         )
-
-    def rate(step: int) -> float:
-        warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
-        return warm * (max(0.0, 1 - step / config.steps) if config.schedule == "linear" else 1.0)
-
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, config.rate)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 

@@ -1,113 +1,40 @@
-"""A training run from its configuration to weights and figures, and the test of a network."""
+"""A training run on SyncMNIST, from its configuration to weights and figures, and the test of a network."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
-import logging
 import time
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint
-from pytorch_lightning.loggers import TensorBoardLogger
 from torch import nn
 
 import rstg
 from rstg.data import SyncMNIST
-from rstg.files import replacing, write_json
+from rstg.files import replacing
 from rstg.metrics import classification_metrics
 from rstg.models import SyncMNISTNet, create_model
 from rstg.models.syncmnist_baselines import FrameBaseline
 from rstg.models.zoo import name_of
-from rstg.results import commit, cpu_facts, hardware
-from rstg.training.callbacks import CleanInterrupt, CurveLog, LastCheckpoint, Progress
+from rstg.results import commit, hardware
+from rstg.training.callbacks import CurveLog, Progress
 from rstg.training.config import ModelConfig, OptimizerConfig, PretrainConfig, TrainConfig
 from rstg.training.data import SyncMNISTData, frame_scenes
+from rstg.training.fitting import CURVES, LAST, claim, fit, make_trainer, resolve_device
 from rstg.training.memory import keep_freed_memory
 from rstg.training.modules import ClipClassifier, FrameTask
 from rstg.training.side_by_side import SideBySide
 
-# Our own lines tell progress; what Lightning says of its own parts is no news to whoever trains.
-logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-warnings.filterwarnings("ignore", module="pytorch_lightning")
-
-CONFIG, CURVES, LAST, DONE = "run.json", "curves.csv", "last.ckpt", "pretrained.pt"
-
-
-def resolve_device(device: str) -> str:
-    """ "cuda" or "cpu" for "auto". Raises ValueError where CUDA is asked for and missing."""
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device='cuda': this machine has no CUDA device; use device='cpu' or 'auto'")
-    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-
-
-def resolve_precision(precision: str, device: str) -> str:
-    """ "bf16" or "float32" for "auto": bf16 only where its products run in hardware.
-
-    Without it they are emulated, a hundred times slower than float32.
-    """
-    if precision != "auto":
-        return precision
-    if device == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    capabilities = cpu_facts()
-    return "bf16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "float32"
-
-
-def _trainer(
-    config: TrainConfig, optimizer: OptimizerConfig, folder: Path, shown: list[pl.Callback], best: str | None
-) -> tuple[pl.Trainer, ModelCheckpoint]:
-    """Trainer of a stage; `best` is the figure of validation whose best step is kept, None without validation."""
-    device = resolve_device(config.device)
-    keep_freed_memory()
-    folder.mkdir(parents=True, exist_ok=True)
-    # Where there is validation this keeps the best, and LastCheckpoint the last.
-    kept = ModelCheckpoint(
-        folder,
-        filename="best",
-        monitor=best,
-        mode="max",
-        save_last=not best,
-        enable_version_counter=False,
-        every_n_train_steps=None if best else config.validate_every,
-    )
-    trainer = pl.Trainer(
-        accelerator="gpu" if device == "cuda" else "cpu",
-        devices=1,
-        precision="bf16-mixed" if resolve_precision(config.precision, device) == "bf16" else "32-true",
-        max_steps=optimizer.steps,
-        val_check_interval=min(config.validate_every, optimizer.steps) if best else None,
-        check_val_every_n_epoch=None if best else 1,
-        num_sanity_val_steps=0,
-        gradient_clip_val=optimizer.clip_norm or None,
-        logger=TensorBoardLogger(str(folder), name="", version=""),
-        log_every_n_steps=20,
-        callbacks=[kept, *shown, CleanInterrupt(folder / LAST), *([LastCheckpoint(folder / LAST)] if best else [])],
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    return trainer, kept
+DONE = "pretrained.pt"
 
 
 def _shown(name: str, optimizer: OptimizerConfig, folder: Path) -> list[pl.Callback]:
     """Progress and curves of a stage that trains one network."""
     return [Progress(name, optimizer.steps, optimizer.batch_size), CurveLog(folder / CURVES, optimizer.batch_size)]
-
-
-def _fit(trainer: pl.Trainer, module: pl.LightningModule, folder: Path, resume: bool, **data: Any) -> None:
-    last = folder / LAST
-    resumed = str(last) if resume and last.is_file() else None
-    try:
-        trainer.fit(module, ckpt_path=resumed, weights_only=True, **data)
-    except SystemExit as stop:
-        # Lightning ends the program after a KeyboardInterrupt; what to say of it is the caller's to choose.
-        raise KeyboardInterrupt from stop
 
 
 def pretrain(config: TrainConfig, how: PretrainConfig, cnn: nn.Module, folder: Path, resume: bool) -> None:
@@ -119,21 +46,10 @@ def pretrain(config: TrainConfig, how: PretrainConfig, cnn: nn.Module, folder: P
     data = SyncMNISTData(config.data, seed=config.seed)
     videos = SyncMNIST(frame_scenes(data, how.optimizer.steps, how.optimizer.batch_size))
     shown = _shown(f"pre-training ({how.task})", how.optimizer, folder)
-    trainer, _ = _trainer(config, how.optimizer, folder, shown, best=None)
-    _fit(trainer, FrameTask(cnn, videos, how.task, how.optimizer), folder, resume)
+    trainer, _ = make_trainer(config, how.optimizer, folder, shown, best=None)
+    fit(trainer, FrameTask(cnn, videos, how.task, how.optimizer), folder, resume)
     with replacing(done) as scratch:
         torch.save(cnn.state_dict(), scratch)
-
-
-def _state(out: Path, run: dict[str, Any], resume: bool) -> None:
-    """Write into the run's folder what it is, unless the folder holds another run."""
-    stated = out / CONFIG
-    if stated.is_file():
-        if not resume:
-            raise FileExistsError(f"{out} holds a run: add --resume to go on with it, or choose another folder")
-        if json.loads(stated.read_text()) != run:
-            raise ValueError(f"{out} holds a run of another configuration ({stated}): resume that, or another folder")
-    write_json(stated, run)
 
 
 def train(
@@ -157,7 +73,7 @@ def train(
         KeyboardInterrupt: after Ctrl-C, once the checkpoint is written.
     """
     out = Path(out)
-    _state(out, config.as_dict(), resume)
+    claim(out, config.as_dict(), resume)
     pl.seed_everything(config.seed, verbose=False)
     model: Any = create_model(config.model.name, **config.model.options)
     if config.pretrain is not None:
@@ -170,8 +86,8 @@ def train(
     data = SyncMNISTData(config.data, config.optimizer.steps, config.optimizer.batch_size, config.seed)
     module = ClipClassifier(model, config.optimizer, config.pretrain is not None and config.pretrain.freeze)
     shown = _shown("training", config.optimizer, folder)
-    trainer, kept = _trainer(config, config.optimizer, folder, shown, best="val/top1")
-    _fit(trainer, module, folder, resume, datamodule=data)
+    trainer, kept = make_trainer(config, config.optimizer, folder, shown, best="val/top1")
+    fit(trainer, module, folder, resume, datamodule=data)
     chosen = torch.load((keep_best and kept.best_model_path) or folder / LAST, weights_only=True)
     module.load_state_dict(chosen["state_dict"])
     facts = {"run": config.as_dict(), "step": chosen["global_step"], "hardware": hardware(), "commit": commit()}
@@ -213,7 +129,7 @@ def train_side_by_side(
     out = Path(out)
     run = config.as_dict()
     made_of = {name: network.config for name, network in networks.items()}
-    _state(out, {**run, "networks": made_of, "cnn": _fingerprint(next(iter(networks.values())).cnn)}, resume)
+    claim(out, {**run, "networks": made_of, "cnn": _fingerprint(next(iter(networks.values())).cnn)}, resume)
     folders = dict(places or {name: out / name for name in networks})
     if all((folder / "model").is_dir() for folder in folders.values()):
         return folders
@@ -223,8 +139,8 @@ def train_side_by_side(
     first = next(iter(networks))
     shown: list[pl.Callback] = [Progress("training", how.steps, how.batch_size, f"{first}/")]
     shown += [CurveLog(folder / "train" / CURVES, how.batch_size, f"{name}/") for name, folder in folders.items()]
-    trainer, _ = _trainer(config, how, out, shown, best=f"{first}/val/top1")
-    _fit(trainer, module, out, resume, datamodule=SyncMNISTData(config.data, how.steps, how.batch_size, config.seed))
+    trainer, _ = make_trainer(config, how, out, shown, best=f"{first}/val/top1")
+    fit(trainer, module, out, resume, datamodule=SyncMNISTData(config.data, how.steps, how.batch_size, config.seed))
     for name, network in networks.items():
         own = dataclasses.replace(config, model=ModelConfig(name_of(network), network.config)).as_dict()
         rstg.save(network, folders[name] / "model", run=own, step=how.steps, hardware=hardware(), commit=commit())

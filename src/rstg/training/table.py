@@ -22,7 +22,8 @@ from rstg.models.messages import count_messages
 from rstg.results import read_results, write_results
 from rstg.table import Row, Run
 from rstg.training.config import TrainConfig
-from rstg.training.run import CURVES, DONE, evaluate, pretrain, train
+from rstg.training.fitting import CURVES
+from rstg.training.run import DONE, evaluate, pretrain, train
 from rstg.training.table_progress import TableProgress
 from rstg.training.together import fits, groups, is_trained, read_members, train_group, training_rate
 from rstg.weights import load

@@ -18,8 +18,9 @@ from rstg.files import write_json
 from rstg.models import create_model
 from rstg.training.config import TrainConfig
 from rstg.training.data import SyncMNISTData
+from rstg.training.fitting import CONFIG, resolve_device, resolve_precision
 from rstg.training.modules import make_optimizer
-from rstg.training.run import CONFIG, DONE, resolve_device, resolve_precision, train_side_by_side
+from rstg.training.run import DONE, train_side_by_side
 from rstg.weights import WEIGHTS
 
 if TYPE_CHECKING:

@@ -1,0 +1,99 @@
+"""What Lightning trains on real videos: a network on clips, validated on views averaged by video."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor, nn
+from torch.nn import functional
+
+from rstg.data.annotations import VideoList
+from rstg.data.view_average import ViewAverage
+from rstg.metrics import classification_metrics
+from rstg.training.modules import make_optimizer
+from rstg.training.video_config import VideoConfig
+from rstg.training.video_data import Batch
+
+
+def weight_groups(model: nn.Module, config: VideoConfig) -> list[dict[str, Any]]:
+    """The weights to be trained, in groups by rate and weight decay."""
+    how = config.optimizer
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, weight in model.named_parameters():
+        if weight.requires_grad:
+            rate = how.lr * (how.backbone_lr if name.startswith("backbone.") else 1.0)
+            decay = how.weight_decay if how.decay_norms or weight.ndim > 1 else 0.0
+            groups.setdefault((rate, decay), []).append(weight)
+    return [{"params": weights, "lr": rate, "weight_decay": decay} for (rate, decay), weights in groups.items()]
+
+
+class VideoClassifier(LightningModule):
+    """A network from clips (B, C, T, H, W) to logits (B, K), trained with cross-entropy.
+
+    Args:
+        model: The network. config: The run, counted in steps.
+        val: The validation videos, whose labels are known.
+    """
+
+    def __init__(self, model: nn.Module, config: VideoConfig, val: VideoList) -> None:
+        super().__init__()
+        self.model, self.config, self._classes = model, config, len(val.classes)
+        self._labels = np.array([entry.label for entry in val.entries], np.int64)
+        self._average = self._new_average()
+
+    def _new_average(self) -> ViewAverage:
+        data = self.config.data
+        return ViewAverage(len(self._labels), len(data.scheme(data.val_views).views), self._classes, data.over)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        """Logits of clips (B, T, C, H, W), as the data side gives them."""
+        return self.model(clip.transpose(1, 2))
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Draw what is drawn in the network by the batch's number: a resumed run draws the same."""
+        place = [self.config.seed, batch_idx, self.global_rank]
+        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0] >> 1))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Mean cross-entropy of a batch."""
+        logits = self(batch["clip"]).float()
+        loss = functional.cross_entropy(logits, batch["label"], label_smoothing=self.config.optimizer.label_smoothing)
+        accuracy = (logits.detach().argmax(1) == batch["label"]).float().mean()
+        self.log_dict({"train/loss": loss.detach(), "train/top1": accuracy}, on_step=True, on_epoch=False)
+        return loss
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin anew, also where a validation was cut off."""
+        self._average = self._new_average()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Keep the logits of a batch of views."""
+        self._average.add(batch["video"], batch["view"], self(batch["clip"]).float())
+
+    def on_validation_epoch_end(self) -> None:
+        """Log loss and accuracy over the validation videos, of all processes."""
+        found = classification_metrics(scores_of(self._gathered()).numpy(), self._labels)
+        self.log_dict({f"val/{name}": float(found[name]) for name in ("loss", "top1", "top5")})
+
+    def _gathered(self) -> ViewAverage:
+        """The average of all processes' views, each of which counts once."""
+        if self.trainer.world_size == 1:
+            return self._average
+        parts: list[Any] = [None] * self.trainer.world_size
+        torch.distributed.all_gather_object(parts, self._average)
+        for other in parts[1:]:
+            parts[0].merge(other)
+        return parts[0]
+
+    def configure_optimizers(self) -> Any:
+        """Optimiser and schedule of the configuration."""
+        return make_optimizer(self.model, self.config.optimizer, weight_groups(self.model, self.config))
+
+
+def scores_of(average: ViewAverage) -> Tensor:
+    """Logits by video; of averaged probabilities their logarithm, whose softmax they are."""
+    found = average.result()
+    return found if average.over == "logits" else found.clamp_min(torch.finfo(found.dtype).tiny).log()

@@ -1,0 +1,99 @@
+"""A training run on real videos, from its configuration to weights and figures."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+import rstg
+from rstg.models import create_model
+from rstg.results import commit, hardware
+from rstg.training.callbacks import CurveLog, Progress, ValidateAtEnd
+from rstg.training.fitting import CURVES, LAST, claim, fit, make_trainer, resolve_device
+from rstg.training.video_config import VideoConfig
+from rstg.training.video_data import VideoData, read_splits
+from rstg.training.video_module import VideoClassifier
+from rstg.weights import start_from
+
+# What may be another when a run goes on: where it runs, and videos that turned out to be damaged.
+_FREE = ("device", "data.root", "data.skip", "data.workers", "data.seconds", "data.eval_batch_size", "checkpoint_every")
+
+
+def build_model(config: VideoConfig, classes: int) -> tuple[Any, list[str]]:
+    """The network of a run before its first step, and the parts that do not come from its weights.
+
+    Raises:
+        ValueError: if it has another number of classes than the dataset, weights do not fit, or frozen statistics
+            of batch norms would be none.
+        FileNotFoundError: if there are no such weights.
+    """
+    how = config.model
+    stated = how.options.get("num_classes", classes)
+    if stated != classes:
+        raise ValueError(f"model.options.num_classes={stated}, and the dataset has {classes} classes")
+    model: Any = create_model(how.name, **{**how.options, "num_classes": classes})
+    if how.weights is not None:
+        if not Path(how.weights).exists():
+            raise FileNotFoundError(
+                f"there are no weights {how.weights}: model.weights is a folder that rstg import kinetics (see "
+                f"docs/weights.md) or rstg train has written; null, with model.options.frozen_stats=false, starts "
+                f"from random weights"
+            )
+        return model, start_from(model, how.weights, how.classifier == "keep")
+    if getattr(model, "config", {}).get("frozen_stats"):
+        raise ValueError(
+            "model.weights is not given, and statistics of batch norms that are frozen would never be learned: give "
+            "weights, or set model.options.frozen_stats=false"
+        )
+    return model, []
+
+
+def train_videos(config: VideoConfig, out: str | Path, resume: bool = False) -> Path:
+    """Train a network on videos; the folder `out` then holds model/ (best on validation), curves and checkpoints.
+
+    What a step sees and draws depends on the seed and the step's number, so that a run that was cut off and resumed
+    ends in the same weights.
+
+    Args:
+        config: The run. out: Its folder.
+        resume: Go on with what the folder holds.
+
+    Raises:
+        FileExistsError: if the folder holds a run and `resume` is not set.
+        ValueError: before anything is written, with all that is wrong with the dataset or does not fit; if the folder
+            holds another configuration's run; at a video that cannot be decoded (VideoError).
+        KeyboardInterrupt: after Ctrl-C, once the checkpoint is written.
+    """
+    out = Path(out)
+    device = resolve_device(config.device)
+    splits = read_splits(config.data, ("train", "val") if config.data.test is None else ("train", "val", "test"))
+    train, val = splits["train"], splits["val"]
+    how = config.optimizer.for_videos(len(train))
+    counted = replace(config, optimizer=how)
+    pl.seed_everything(config.seed, verbose=False)
+    data = VideoData(config.data, splits, how.steps, how.batch_size, how.accumulate, config.seed, device)
+    model, new = build_model(config, len(train.classes))
+    module = VideoClassifier(model, counted, val)
+    claim(out, config.as_dict(), resume, _FREE)
+    told = f"{len(train)} videos to train on, {len(val)} to validate on, of {len(train.classes)} classes"
+    print(f"{told}; {how.steps} steps of {how.batch_size} clips", file=sys.stderr)
+    if new:
+        print(f"not from {config.model.weights}, but new: {', '.join(new)}", file=sys.stderr)
+    folder = out / "train"
+    shown = [
+        Progress("training", how.steps, how.batch_size),
+        CurveLog(folder / CURVES, how.batch_size),
+        ValidateAtEnd(),
+    ]
+    trainer, kept = make_trainer(config, how, folder, shown, "val/top1", how.accumulate, config.checkpoint_every)
+    fit(trainer, module, folder, resume, datamodule=data)
+    best = torch.load(kept.best_model_path or folder / LAST, weights_only=True)
+    module.load_state_dict(best["state_dict"])
+    facts = {"run": config.as_dict(), "classes": list(train.classes), "step": best["global_step"]}
+    rstg.save(model, out / "model", **facts, hardware=hardware(), commit=commit())
+    return out
