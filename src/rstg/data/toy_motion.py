@@ -6,7 +6,7 @@ what it is lifted above it. Two objects act: A, the smaller, and B. Motions are 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +22,7 @@ _GRAVITY = (0.009, 0.016)
 
 @dataclass(frozen=True)
 class Chance:
-    """What is drawn for a video, the same whatever its template; shares are of the room beside both objects.
+    """What is drawn for a video, the same whatever its template; distances are in heights of the frame.
 
     Args:
         side: 1 as written, -1 mirrored. a_acts: Whether A acts where either could.
@@ -62,11 +62,11 @@ def draw_chance(rng: np.random.Generator) -> Chance:
         after=u(0.04, 0.2),
         ease=u(0.2, 0.9),
         share=u(0.4, 0.6),
-        ahead=u(0.6, 0.8),
-        far=u(0.65, 1.0),
+        ahead=u(0.5, 0.7),
+        far=u(0.3, 0.45),
         near=u(0.01, 0.06),
-        approach=u(0.4, 0.5),
-        travel=u(0.4, 0.5),
+        approach=u(0.2, 0.3),
+        travel=u(0.2, 0.3),
         hit=u(0.4, 0.6),
         aside=u(0.1, 0.4),
         lift=u(0.95, 1.1),
@@ -93,11 +93,6 @@ class Stage:
     touched: float
     heights: tuple[float, float]
     halves: tuple[float, float]
-
-    @property
-    def room(self) -> float:
-        """What the frame's width leaves beside A and B."""
-        return self.aspect - 0.04 - 2 * sum(self.halves)
 
     def contact(self, a_first: bool) -> float:
         """Between the places of two objects that touch, where A comes first in the motion's direction."""
@@ -138,8 +133,7 @@ def _pair(stage: Stage, a_first: bool, first: object, second: object) -> Tracks:
 def slide(stage: Stage) -> Tracks:
     """One object over the picture, from left to right."""
     who = "a" if stage.chance.a_acts else "b"
-    room = stage.aspect - 0.04 - 2 * stage.halves["ab".index(who)]
-    x = stage.chance.far * room * stage.eased()
+    x = 2 * stage.chance.far * stage.eased()
     track = _track(stage, x)
     track[:, 0] = x
     return {who: track}
@@ -147,7 +141,7 @@ def slide(stage: Stage) -> Tracks:
 
 def _closing(stage: Stage) -> tuple[float, Float[np.ndarray, " t"], float]:
     """Contact, what is between two that come closer, and what that is at first."""
-    far = stage.chance.near + stage.chance.far * (stage.room - stage.chance.near)
+    far = stage.chance.near + stage.chance.far
     gap = far + (stage.chance.near - far) * stage.eased()
     return stage.contact(stage.chance.a_acts), gap, far
 
@@ -168,8 +162,8 @@ def one_closer(stage: Stage) -> Tracks:
 
 def _catching(stage: Stage) -> tuple[float, Float[np.ndarray, " t"], Float[np.ndarray, " t"], float]:
     """Contact, what is between two until they touch, how far they go in touch, and what was between them at first."""
-    at_first = stage.chance.approach * stage.room
-    way = (at_first + stage.chance.travel * stage.room) * stage.eased()
+    at_first = stage.chance.approach
+    way = (at_first + stage.chance.travel) * stage.eased()
     return stage.contact(stage.chance.a_acts), np.maximum(at_first - way, 0), np.maximum(way - at_first, 0), at_first
 
 
@@ -193,8 +187,8 @@ def _bouncing(stage: Stage) -> tuple[float, Float[np.ndarray, " t"], Float[np.nd
     after = np.clip((passed - chance.hit) / (1 - chance.hit), 0, 1)
     return (
         stage.contact(chance.a_acts),
-        chance.approach * stage.room * (1 - before),
-        chance.travel * stage.room * (after * (2 - after)),
+        chance.approach * (1 - before),
+        chance.travel * (after * (2 - after)),
     )
 
 
@@ -248,7 +242,7 @@ def cover(stage: Stage) -> Tracks:
 
 def hide(stage: Stage) -> Tracks:
     """A goes behind B."""
-    begin = _beside(stage) - stage.chance.approach * stage.room
+    begin = _beside(stage) - stage.chance.approach
     return {"a": _track(stage, begin * (1 - stage.eased()), _BACK), "b": _track(stage, 0)}
 
 
@@ -291,11 +285,19 @@ def pass_before(stage: Stage) -> Tracks:
     return _passing(stage, _FRONT)
 
 
-def placed(tracks: Tracks, stage: Stage) -> Tracks:
-    """The same tracks moved into the frame, as far to the side as chance says; in the middle where there is no room."""
+def placed(stage: Stage, motion: Motion, like: Sequence[Motion]) -> Tracks:
+    """The tracks of a motion moved into the frame, to where all of the motions that are like it would be seen whole.
+
+    Where two are in the frame must not tell who moves. Motions that are like each other are therefore placed by the
+    mean of their tracks, which chance puts at the same place for all of them.
+    """
     halves = dict(zip("ab", stage.halves, strict=True))
-    low = min(float(track[:, 0].min()) - halves[who] for who, track in tracks.items())
-    high = max(float(track[:, 0].max()) + halves[who] for who, track in tracks.items())
-    spare = stage.aspect - 0.04 - (high - low)
-    left = 0.02 + (stage.chance.place * spare if spare > 0 else spare / 2)
-    return {who: track + np.array([left - low, 0, 0]) for who, track in tracks.items()}
+    tracks = {each: each(stage) for each in like}
+    middles, lows, highs = {}, [], []
+    for each, found in tracks.items():
+        middles[each] = float(np.mean([track[:, 0] for track in found.values()]))
+        lows.append(min(float(track[:, 0].min()) - halves[who] for who, track in found.items()) - middles[each])
+        highs.append(max(float(track[:, 0].max()) + halves[who] for who, track in found.items()) - middles[each])
+    least, most = 0.02 - min(lows), stage.aspect - 0.02 - max(highs)
+    middle = least + (most - least) * (stage.chance.place if most > least else 0.5)
+    return {who: track + np.array([middle - middles[motion], 0, 0]) for who, track in tracks[motion].items()}

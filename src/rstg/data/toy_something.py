@@ -71,7 +71,7 @@ TEMPLATES = (
     Template("Dropping [something] behind [something]", "static", motion.drop_behind, "ab"),
     Template("Dropping [something] in front of [something]", "static", motion.drop_before, "ab"),
 )
-# Motions whose videos have the same single frames, but for the places of both in the frame together.
+# Motions whose single frames show the same distances; placed says how alike their places in the frame are.
 LIKE = (
     (motion.closer, motion.one_closer),
     (motion.put, motion.pretend),
@@ -101,9 +101,14 @@ def reverse_of(template: Template) -> Template | None:
     )
 
 
+def motions_like(template: Template) -> tuple[motion.Motion, ...]:
+    """Motions that single frames do not tell apart, the template's among them."""
+    return next((motions for motions in LIKE if template.motion in motions), (template.motion,))
+
+
 def like(template: Template) -> tuple[Template, ...]:
     """Templates that single frames do not tell from this one, its reverse among them."""
-    same = next((motions for motions in LIKE if template.motion in motions), (template.motion,))
+    same = motions_like(template)
     return tuple(t for t in TEMPLATES if t.motion in same and t is not template)
 
 
@@ -112,7 +117,7 @@ class ToyConfig:
     """What videos there are.
 
     Args:
-        seed: 0 or more. size: Height of the frames in pixels, even; widths are 1.4 to 1.8 times that.
+        seed: 0 or more. size: Height of the frames in pixels, even; widths are 1.6 to 1.8 times that.
         least, most: Frames of a video. groups: Of templates.
 
     Raises:
@@ -190,7 +195,7 @@ def scene_of(config: ToyConfig, split: str, index: int) -> Scene:
 def draw_scene(template: Template, rng: np.random.Generator, config: ToyConfig) -> Scene:
     """Draw a scene in which a template happens; from the same generator all templates draw the same."""
     frames = int(rng.integers(config.least, config.most + 1))
-    width = 2 * round(config.size * rng.uniform(1.4, 1.8) / 2)
+    width = 2 * round(config.size * rng.uniform(1.6, 1.8) / 2)
     things = _draw_things(rng)
     chance = motion.draw_chance(rng)
     horizon = rng.uniform(0.3, 0.42)
@@ -208,7 +213,7 @@ def draw_scene(template: Template, rng: np.random.Generator, config: ToyConfig) 
         (a.height, b.height),
         (a.half_width, b.half_width),
     )
-    tracks = motion.placed(template.motion(stage), stage)
+    tracks = motion.placed(stage, template.motion, motions_like(template))
     acting = {"a": a, "b": b, "m": a if chance.a_acts else b, "o": b if chance.a_acts else a}
     shown = [*others, *(acting[who] for who in tracks)]
     still = [np.broadcast_to(place, (frames, 3)) for place in far[: len(others)]]
@@ -235,7 +240,7 @@ def _draw_things(rng: np.random.Generator) -> list[Thing]:
     """A, B, and up to two small ones far away; no two of a colour."""
     count = 2 + int(rng.integers(0, 3))
     colours = rng.permutation(list(COLOURS))
-    heights = [rng.uniform(0.2, 0.26), rng.uniform(0.38, 0.46), *rng.uniform(0.09, 0.14, 2)]
+    heights = [rng.uniform(0.18, 0.23), rng.uniform(0.34, 0.4), *rng.uniform(0.08, 0.12, 2)]
     drawn = [
         Thing(
             shape=str(rng.choice(SHAPES)),
