@@ -90,15 +90,14 @@ def _outline(shape: str, tilt: float) -> Float[np.ndarray, "points 2"]:
 
 def _reach(thing: Thing, rows: Float[np.ndarray, " rows"], side: int) -> Float[np.ndarray, " rows"]:
     """How far an object reaches to a side at heights above the ground; -inf above it."""
-    corners = thing.outline()
-    ends = np.roll(corners, -1, 0)
-    found = np.full(len(rows), -np.inf)
-    for begin, end in zip(corners, ends, strict=True):
-        (x0, y0), (x1, y1) = (begin, end) if begin[1] <= end[1] else (end, begin)
-        crossed = (rows >= y0) & (rows <= y1)
-        x = x0 + (x1 - x0) * (rows - y0) / max(y1 - y0, 1e-9)
-        found = np.where(crossed, np.maximum(found, side * x), found)
-    return found
+    begin = thing.outline()[:, :, None]
+    end = np.roll(begin, -1, 0)
+    (x0, y0), (x1, y1) = begin.swapaxes(0, 1), end.swapaxes(0, 1)
+    crossed = (rows >= np.minimum(y0, y1)) & (rows <= np.maximum(y0, y1))
+    level = np.abs(y1 - y0) < 1e-9
+    along = x0 + (x1 - x0) * (rows - y0) / np.where(level, 1, y1 - y0)
+    x = np.where(level, np.maximum(side * x0, side * x1), side * along)
+    return np.where(crossed, x, -np.inf).max(0)
 
 
 def contact(left: Thing, right: Thing) -> float:

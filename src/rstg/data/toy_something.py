@@ -243,10 +243,10 @@ def _draw_things(rng: np.random.Generator) -> list[Thing]:
     heights = [rng.uniform(0.18, 0.23), rng.uniform(0.34, 0.4), *rng.uniform(0.08, 0.12, 2)]
     drawn = [
         Thing(
-            shape=str(rng.choice(SHAPES)),
+            shape=SHAPES[rng.integers(len(SHAPES))],
             colour=str(colours[i]),
             other=str(colours[i + 4]),
-            pattern=str(rng.choice(PATTERNS)),
+            pattern=PATTERNS[rng.integers(len(PATTERNS))],
             height=float(heights[i]),
             tilt=float(rng.uniform(-0.12, 0.12)),
             phase=float(rng.random()),
