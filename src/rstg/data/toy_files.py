@@ -38,7 +38,7 @@ FORMATS = ("v1", "v2")
 # Of Something-Something.
 FRAMES_PER_SECOND = 12
 # To be raised when videos of the same configuration change.
-_GENERATOR = 1
+_GENERATOR = 2
 _QUALITY = 75
 _VP9 = {"deadline": "realtime", "cpu-used": "8", "crf": "24", "b": "0", "threads": "1"}
 # The first id of each split; none has more videos than lie between.
