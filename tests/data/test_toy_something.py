@@ -67,12 +67,13 @@ def test_what_is_seen_does_not_depend_on_the_template():
 
 
 @pytest.mark.parametrize("motions", [motions for motions in LIKE if toy_motion.put not in motions])
-def test_classes_that_interaction_tells_apart_have_the_same_distances_in_every_frame(motions):
+def test_classes_that_interaction_tells_apart_have_the_same_distances_in_every_frame_and_the_same_place(motions):
     templates = [next(t for t in TEMPLATES if t.motion is m and not t.backwards) for m in motions]
     for seed in range(20):
-        apart = [np.subtract(*scene(template, seed).tracks[-2:, :, 0]) for template in templates]
-        for other in apart[1:]:
-            np.testing.assert_allclose(other, apart[0], atol=1e-9)
+        first, *others = (scene(template, seed).tracks[-2:, :, 0] for template in templates)
+        for other in others:
+            np.testing.assert_allclose(np.subtract(*other), np.subtract(*first), atol=1e-9)
+            assert other.mean() == pytest.approx(first.mean())
 
 
 def test_pretending_has_the_frames_of_putting_in_another_order():
