@@ -102,7 +102,7 @@ def train_transform(config: VideoDataConfig, classes: tuple[str, ...]) -> TrainT
     """
     flipped = flip_labels(classes, config.flip_swaps) if config.flip else None
     extra = _extra(config) if config.extra else None
-    return TrainTransform(config.short_side, config.size, config.brightness, config.flip, flipped, extra)
+    return TrainTransform(config.short_side, config.size, config.brightness, config.flip, flipped, extra, config.square)
 
 
 def _extra(config: VideoDataConfig) -> Callable[[torch.Tensor], torch.Tensor]:
