@@ -9,7 +9,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from rstg.data.sampling import View, view_scheme
-from rstg.data.transforms import TrainTransform, crop, flip_labels, resize_short_side, view_clip
+from rstg.data.transforms import TrainTransform, crop, flip_labels, resize_short_side, resize_square, view_clip
 
 
 def clip_of(height: int, width: int, frames: int = 3) -> torch.Tensor:
@@ -143,3 +143,16 @@ def test_classes_without_a_counterpart_are_named():
         TrainTransform(flip=0.5)
     with pytest.raises(ValueError, match="short_side=256"):
         TrainTransform(size=300)
+
+
+def test_a_square_shows_all_of_a_wide_frame():
+    clip = torch.zeros(2, 3, 30, 80, dtype=torch.uint8)
+    clip[..., :40] = 200
+    for size in (20, 40, 100):
+        square = resize_square(clip, size)
+        assert square.shape == (2, 3, size, size) and square.dtype == torch.uint8
+        assert (square[..., : size // 2 - 3] == 200).all() and (square[..., size // 2 + 3 :] == 0).all()
+    whole, label = TrainTransform(40, 40, 0.0, square=True)(clip, 3, seed=1)
+    assert torch.equal(whole, resize_square(clip, 40)) and label == 3
+    scheme = view_scheme("1", size=40, short_side=40, square=True)
+    assert torch.equal(view_clip(clip, scheme, scheme.views[0]), whole)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from torch import nn
 
 from rstg.models import NonLocalBlock, ResNet3D, VideoRSTG
 from rstg.models.graph_branch import BranchNorm
+from rstg.models.resnet3d import STAGES
 from rstg.models.video_rstg import pool
 
 
@@ -177,3 +180,37 @@ def test_a_clip_that_does_not_fit_is_named(shape, message):
         small(places=["res4"])(torch.zeros(shape))
     with pytest.raises(ValueError, match="names a block twice"):
         small(places=["res3", "res3_2"])
+
+
+@pytest.mark.parametrize(("depth", "name"), [(18, "resnet18"), (34, "resnet34"), (101, "resnet101")])
+def test_c2d_of_other_depths_is_torchvisions_resnet_on_each_frame(depth, name):
+    """But for the stem's pool without padding, the pool over pairs of frames and stride 1 in res5."""
+    from torchvision import models
+
+    theirs = getattr(models, name)(width_per_group=64).eval()
+    theirs, ours = theirs.double(), ResNet3D("c2d", depth=depth).double().eval()
+    theirs.layer4[0].downsample[0].stride = (1, 1)
+    (theirs.layer4[0].conv1 if depth < 50 else theirs.layer4[0].conv2).stride = (1, 1)
+    theirs.maxpool.padding = 0
+    state = {key.replace("layer", "res"): value for key, value in theirs.state_dict().items() if "fc." not in key}
+    state = {re.sub(r"res(\d)", lambda found: f"res{int(found[1]) + 1}", key): value for key, value in state.items()}
+    ours.load_state_dict({key: value.unsqueeze(2) if value.ndim == 4 else value for key, value in state.items()})
+    frame = torch.randn(1, 3, 40, 48, dtype=torch.float64)
+    with torch.no_grad():
+        expected = theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(frame))))
+        for stage in (theirs.layer1, theirs.layer2, theirs.layer3, theirs.layer4):
+            expected = stage(expected)
+        got = ours(frame.unsqueeze(2).expand(-1, -1, 4, -1, -1))
+    assert got.shape[2] == 2 and got.shape[1] == ours.out_channels == ours.feature("res5").channels
+    torch.testing.assert_close(got, expected.unsqueeze(2).expand_as(got), atol=1e-4, rtol=1e-4)
+
+
+def test_i3d_of_depth_18_convolves_over_time_in_every_second_block():
+    spans = [
+        [block.conv1.kernel_size[0] for block in ResNet3D("i3d", width=8, depth=18).blocks(stage)] for stage in STAGES
+    ]
+    assert spans == [[3, 3], [3, 1], [3, 1], [1, 3]]
+    model = VideoRSTG(5, width=8, depth=18, places=["res3"], graph={"dim": 8})
+    assert model.config["places"] == ["res3_0"]
+    with pytest.raises(ValueError, match=r"depth=51 is not one of 18, 34, 50, 101"):
+        VideoRSTG(5, depth=51)

@@ -23,10 +23,14 @@ def run(arguments: Sequence[str]) -> int:
         description="Test a trained network: top-1 and top-5 with intervals; metrics.json and pictures in a folder.",
     )
     parser.add_argument("model", type=str, help="folder of a run of rstg train, of a model, or a packaged network")
-    parser.add_argument("--out", type=str, default=None, help="folder for the figures, if not the run's own")
-    parser.add_argument(
-        "--videos", type=PositiveInt, default=None, help="how many test videos, if not the run's number"
-    )
+    add = parser.add_argument
+    add("--out", type=str, default=None, help="folder for the figures, if not the run's own")
+    add("--videos", type=PositiveInt, default=None, help="SyncMNIST: how many test videos, if not the run's number")
+    add("--views", type=str, default=None, help="real videos: authors, 1, 3x1 or 3x10, if not the run's test_views")
+    add("--over", type=str, default=None, help="real videos: average logits or probabilities of the views")
+    add("--annotations", type=str, default=None, help="real videos: which, if not the run's test or validation videos")
+    add("--root", type=str, default=None, help="real videos: their folder, if not the run's")
+    add("--format", type=str, default=None, help="real videos: format of the annotations, if they do not tell")
     add_overrides(parser)
     options = parser.parse_args(list(arguments))
 
@@ -36,13 +40,29 @@ def run(arguments: Sequence[str]) -> int:
     if (given / RUN).is_file():
         place: str | Path = given / "model"
         trained = json.loads((given / RUN).read_text())
-        out = Path(options.out or given)
+        if not Path(place).is_dir():
+            raise FileNotFoundError(f"the run in {given} has no model yet: rstg train --resume goes on with it")
+        out, prefix = Path(options.out or given), str(given / "test")
     else:
         place = options.model
         trained = read_facts(place).get("run")
+        if trained is None and options.annotations is not None:
+            trained = {"task": "video"}
         if trained is None:
-            raise ValueError(f"{options.model} does not say what it was trained on: give the folder of its run")
-        out = Path(options.out or f"runs/test-{given.name}")
+            raise ValueError(
+                f"{options.model} does not say what it was trained on: give the folder of its run, or videos "
+                f"(--annotations)"
+            )
+        prefix = f"runs/test-{given.name}"
+        out = Path(options.out or prefix)
+    video = trained.get("task") == "video"
+    for name in ("videos",) if video else ("views", "over", "annotations", "root", "format"):
+        if getattr(options, name) is not None:
+            raise ValueError(f"--{name} is not for a network of {'real videos' if video else 'SyncMNIST'}")
+    if video:
+        from rstg.cli.test_videos import test_videos
+
+        return test_videos(place, read_facts(place), trained, options, prefix, arguments)
     override(trained, options.overrides)
     config = config_from_dict(trained)
     if options.videos is not None:

@@ -81,7 +81,8 @@ class ViewScheme:
 
     Args:
         times: Samplings in time. crops: Along the longer side, evenly from one end to the other; one is the centre.
-        size: Side of the square crops. short_side: To which frames are resized before.
+        size: Side of the square crops. short_side: To which frames are resized before. square: Both sides are, so
+            that a crop shows what is on all sides of a wide frame.
         sampling: "uniform" and "segments" over the whole video, the samplings a fraction of a distance apart;
             "dense" in stretches, from the video's first to its last. frames: Of a clip. stride: Of dense stretches.
     """
@@ -93,6 +94,7 @@ class ViewScheme:
     sampling: str = "uniform"
     frames: int = 32
     stride: int = 2
+    square: bool = False
 
     def __post_init__(self) -> None:
         check_choice("sampling", self.sampling, SAMPLINGS)
@@ -148,14 +150,20 @@ VIEWS = {
 
 
 def view_scheme(
-    name: str, frames: int = 32, size: int = 224, short_side: int = 256, sampling: str = "uniform", stride: int = 2
+    name: str,
+    frames: int = 32,
+    size: int = 224,
+    short_side: int = 256,
+    sampling: str = "uniform",
+    stride: int = 2,
+    square: bool = False,
 ) -> ViewScheme:
     """A scheme of views by name, "1", "authors", "3x1" or "3x10", for a network that takes clips of another kind.
 
     Args:
         name: Tells how many samplings and crops there are.
         frames, stride: Of a clip, and of dense stretches. size: Side of the crops it was trained on; the schemes of
-            several crops take crops of `short_side`. short_side: To which frames are resized.
+            several crops take crops of `short_side`. short_side, square: To which frames are resized.
         sampling: As in training; that of "3x10" is dense whatever it was.
     """
     check_choice("views", name, VIEWS)
@@ -167,6 +175,7 @@ def view_scheme(
         size=size if named.size < named.short_side else short_side,
         short_side=short_side,
         sampling="dense" if named.sampling == "dense" else sampling,
+        square=square,
     )
 
 

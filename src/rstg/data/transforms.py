@@ -40,6 +40,17 @@ def _resized(height: int, width: int, size: int) -> tuple[int, int]:
     return (int(size / ratio), size) if width < height else (size, int(ratio * size))
 
 
+def resize_square(clip: Clip, size: int = 256) -> Clip:
+    """Resize frames, interpolated as by resize_short_side, to squares that show all of them, narrowed or widened."""
+    if clip.shape[-2:] == (size, size):
+        return clip
+    # Each axis by itself: one may be enlarged and the other made smaller.
+    for axis, side in ((-2, clip.shape[-2]), (-1, clip.shape[-1])):
+        shape = (size, clip.shape[-1]) if axis == -2 else (clip.shape[-2], size)
+        clip = torch.nn.functional.interpolate(clip, shape, mode="bicubic", antialias=side > size)
+    return clip
+
+
 def crop(clip: Clip, top: int, left: int, size: int) -> Clip:
     """A square of the frames; ValueError where it leaves them."""
     height, width = clip.shape[-2:]
@@ -50,7 +61,7 @@ def crop(clip: Clip, top: int, left: int, size: int) -> Clip:
 
 def view_clip(clip: Clip, scheme: ViewScheme, view: View) -> Clip:
     """What a view shows of the frames that it sampled: resized, and its crop."""
-    resized = resize_short_side(clip, scheme.short_side)
+    resized = (resize_square if scheme.square else resize_short_side)(clip, scheme.short_side)
     top, left = scheme.corner(view, *resized.shape[-2:])
     return crop(resized, top, left, scheme.size)
 
@@ -99,7 +110,7 @@ class TrainTransform:
     """A clip for training: resized, cropped at random, its brightness changed; the same for all its frames.
 
     Args:
-        short_side: To which frames are resized. size: Side of the crop.
+        short_side: To which frames are resized. size: Side of the crop. square: As in ViewScheme.
         brightness: The most that is added to or taken from all pixels, as a share of the range from black to white.
         flip: How often clips are mirrored, 0 to 1; needs `flipped`.
         flipped: The class that each becomes when mirrored, from flip_labels.
@@ -122,6 +133,7 @@ class TrainTransform:
     flip: float = 0.0
     flipped: Sequence[int] | None = None
     extra: Callable[[Tensor], Tensor] | None = None
+    square: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.size <= self.short_side:
@@ -133,7 +145,7 @@ class TrainTransform:
 
     def __call__(self, clip: Clip, label: int, seed: int) -> tuple[Clip, int]:
         """The clip and its label; the same seed, the same clip."""
-        clip = resize_short_side(clip, self.short_side)
+        clip = (resize_square if self.square else resize_short_side)(clip, self.short_side)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             room = [side - self.size + 1 for side in clip.shape[-2:]]

@@ -119,7 +119,8 @@ def _backbone_table(backbone: ResNet3D) -> Table:
     batch_norm(table, "backbone/res_conv1_bn", "backbone.bn1", backbone.bn1)
     for stage in STAGES:
         for index, block in enumerate(backbone.blocks(stage)):
-            assert isinstance(block, Bottleneck)
+            if not isinstance(block, Bottleneck):
+                raise ValueError("the authors released networks of ResNet-50 alone")
             tf, ours = f"backbone/{stage}_{index}_branch", f"backbone.{stage}.{index}"
             for number, letter in ((1, "a"), (2, "b"), (3, "c")):
                 conv(table, f"{tf}2{letter}", f"{ours}.conv{number}", block.get_submodule(f"conv{number}"))

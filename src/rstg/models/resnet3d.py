@@ -1,4 +1,4 @@
-"""ResNet-50 over video: C2D, which sees each frame by itself, and I3D, which also convolves over time."""
+"""ResNets over video: C2D, which sees each frame by itself, and I3D, which also convolves over time."""
 
 from __future__ import annotations
 
@@ -12,10 +12,6 @@ from rstg.errors import check_choice, check_whole
 from rstg.models.nonlocal_block import NonLocalBlock
 
 STAGES: tuple[str, ...] = ("res2", "res3", "res4", "res5")
-_BLOCKS = {"res2": 3, "res3": 4, "res4": 6, "res5": 3}
-# Which blocks of I3D begin with a 3x1x1 convolution; the others, and all of C2D's, with 1x1x1.
-_TEMPORAL = {"res2": (1, 1, 1), "res3": (1, 0, 1, 0), "res4": (1, 0, 1, 0, 1, 0), "res5": (0, 1, 0)}
-_EXPANSION = 4
 _SMALLEST = 32
 
 AfterBlock = Callable[[Tensor], Tensor]
@@ -62,6 +58,8 @@ class Bottleneck(nn.Module):
         norm: Builds a batch norm from a number of channels.
     """
 
+    expansion = 4
+
     def __init__(
         self,
         in_channels: int,
@@ -80,10 +78,7 @@ class Bottleneck(nn.Module):
         self.conv3 = nn.Conv3d(inner, out_channels, 1, bias=False)
         self.bn3 = norm(out_channels)
         self.relu = nn.ReLU(inplace=True)
-        self.downsample: nn.Sequential | None = None
-        if stride != 1 or in_channels != out_channels:
-            shortcut = nn.Conv3d(in_channels, out_channels, 1, (1, stride, stride), bias=False)
-            self.downsample = nn.Sequential(shortcut, norm(out_channels))
+        self.downsample = _shortcut(in_channels, out_channels, stride, norm)
 
     def forward(self, x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b d t y x"]:
         """Return relu(F(x) + shortcut(x))."""
@@ -93,8 +88,64 @@ class Bottleneck(nn.Module):
         return self.relu(out + (x if self.downsample is None else self.downsample(x)))
 
 
+class BasicBlock(nn.Module):
+    """Residual block of ResNet-18 and -34: (1 or 3)x3x3 convolution with the stride, 1x3x3 convolution.
+
+    Args:
+        in_channels, temporal, stride, norm: As in Bottleneck. inner, out_channels: Channels of both; they are equal.
+    """
+
+    expansion = 1
+
+    def __init__(
+        self,
+        in_channels: int,
+        inner: int,
+        out_channels: int,
+        temporal: bool,
+        stride: int,
+        norm: Callable[[int], nn.Module],
+    ) -> None:
+        super().__init__()
+        span = 3 if temporal else 1
+        self.conv1 = nn.Conv3d(in_channels, inner, (span, 3, 3), (1, stride, stride), (span // 2, 1, 1), bias=False)
+        self.bn1 = norm(inner)
+        self.conv2 = nn.Conv3d(inner, out_channels, (1, 3, 3), padding=(0, 1, 1), bias=False)
+        self.bn2 = norm(out_channels)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = _shortcut(in_channels, out_channels, stride, norm)
+
+    def forward(self, x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b d t y x"]:
+        """Return relu(F(x) + shortcut(x))."""
+        out = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
+        return self.relu(out + (x if self.downsample is None else self.downsample(x)))
+
+
+def _shortcut(
+    in_channels: int, out_channels: int, stride: int, norm: Callable[[int], nn.Module]
+) -> nn.Sequential | None:
+    """What the input passes on its way past a block; None where that is nothing."""
+    if stride == 1 and in_channels == out_channels:
+        return None
+    return nn.Sequential(nn.Conv3d(in_channels, out_channels, 1, (1, stride, stride), bias=False), norm(out_channels))
+
+
+# Kind of block, and how many there are in each stage.
+DEPTHS: dict[int, tuple[type[Bottleneck] | type[BasicBlock], tuple[int, int, int, int]]] = {
+    18: (BasicBlock, (2, 2, 2, 2)),
+    34: (BasicBlock, (3, 4, 6, 3)),
+    50: (Bottleneck, (3, 4, 6, 3)),
+    101: (Bottleneck, (3, 4, 23, 3)),
+}
+
+
+def _is_temporal(stage: str, index: int) -> bool:
+    """Whether a block of I3D convolves over time: res2's all do, then every second one."""
+    return stage == "res2" or index % 2 == (1 if stage == "res5" else 0)
+
+
 class ResNet3D(nn.Module):
-    """ResNet-50 over video, with named stages res2 to res5 and blocks res2_0 to res5_2.
+    """ResNet over video, with named stages res2 to res5 and, of ResNet-50, blocks res2_0 to res5_2.
 
     Stem (5x7x7 or 1x7x7 convolution of stride 1, 2, 2; 1x3x3 max pool of stride 1, 2, 2 without padding),
     res2, temporal max pool 2x1x1, res3, res4, res5 (stride 1). Parameter names follow torchvision's ResNet
@@ -105,13 +156,15 @@ class ResNet3D(nn.Module):
         non_local: Stages in which a non-local block follows every second block.
         non_local_layout: As in NonLocalBlock.
         in_channels: Channels of a frame.
-        width: Channels of the stem; stages have 4, 8, 16 and 32 times as many.
+        width: Channels of the stem; stages have 4, 8, 16 and 32 times as many (1, 2, 4 and 8 below depth 50).
         frozen_stats: Keep the batch norms' statistics as they were loaded. Set it to False to train from
             random weights, where there are no statistics to keep.
+        depth: 18, 34, 50 (the paper's) or 101.
 
     Shapes:
         (B, in_channels, T, H, W) with T >= 2 and H, W >= 32, floating point and already normalised ->
-        (B, 32 width, T // 2, h, w), where h and w are about a sixteenth: 14 for 224, 16 for 256.
+        (B, 32 width, T // 2, h, w) (8 width below depth 50), where h and w are about a sixteenth: 14 for 224, 16 for
+        256.
 
     Raises:
         ValueError: for an unknown option, or a clip that does not fit.
@@ -128,15 +181,18 @@ class ResNet3D(nn.Module):
         in_channels: int = 3,
         width: int = 64,
         frozen_stats: bool = True,
+        depth: int = 50,
     ) -> None:
         super().__init__()
         check_choice("temporal", temporal, ("c2d", "i3d"))
+        check_choice("depth", depth, DEPTHS)
         for stage in non_local:
             check_choice("non_local", stage, STAGES)
         check_whole("width", width)
         check_whole("in_channels", in_channels)
         self.temporal = temporal
         self.in_channels = in_channels
+        block, counts = DEPTHS[depth]
         norm = FrozenStatsBatchNorm3d if frozen_stats else nn.BatchNorm3d
         span = 5 if temporal == "i3d" else 1
         self.conv1 = nn.Conv3d(in_channels, width, (span, 7, 7), (1, 2, 2), (span // 2, 3, 3), bias=False)
@@ -149,13 +205,13 @@ class ResNet3D(nn.Module):
         before, t_stride, s_stride = width, 1, 4
         for number, stage in enumerate(STAGES):
             inner = width * 2**number
-            out = inner * _EXPANSION
+            out = inner * block.expansion
             stride = 2 if stage in ("res3", "res4") else 1
             s_stride *= stride
             blocks = nn.ModuleList()
-            for index in range(_BLOCKS[stage]):
-                temporal_conv = temporal == "i3d" and bool(_TEMPORAL[stage][index])
-                blocks.append(Bottleneck(before, inner, out, temporal_conv, stride if index == 0 else 1, norm))
+            for index in range(counts[number]):
+                temporal_conv = temporal == "i3d" and _is_temporal(stage, index)
+                blocks.append(block(before, inner, out, temporal_conv, stride if index == 0 else 1, norm))
                 before = out
                 if stage in non_local and index % 2 == 1:
                     self.non_local[f"{stage}_{index}"] = NonLocalBlock(out, layout=non_local_layout, norm=norm)
@@ -238,17 +294,19 @@ class ResNet3D(nn.Module):
             )
 
 
-def place_name(place: str) -> str:
-    """Return the name of the block after which something is placed: "res3" means "res3_2".
+def place_name(place: str, depth: int = 50) -> str:
+    """Return the name of the block after which something is placed: "res3" means "res3_2" in ResNet-50.
 
     Args:
         place: A block ("res3_0" to "res3_3"), or a stage: the block before its last one, as released.
+        depth: As in ResNet3D.
 
     Raises:
         ValueError: for a block or stage that does not exist.
     """
+    counts = dict(zip(STAGES, DEPTHS[depth][1], strict=True))
     if place in STAGES:
-        return f"{place}_{_BLOCKS[place] - 2}"
-    blocks = [f"{stage}_{index}" for stage, count in _BLOCKS.items() for index in range(count)]
+        return f"{place}_{counts[place] - 2}"
+    blocks = [f"{stage}_{index}" for stage, count in counts.items() for index in range(count)]
     check_choice("place", place, [*STAGES, *blocks])
     return place

@@ -1,4 +1,4 @@
-"""ResNet-50 video networks with the graph inside: RSTG-to-map in the stages, RSTG-to-vec on the last map."""
+"""ResNet video networks with the graph inside: RSTG-to-map in the stages, RSTG-to-vec on the last map."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_map
 from rstg.errors import check_choice, check_keywords, check_whole
 from rstg.graph import RSTG, GraphAttention, GraphState
 from rstg.models.graph_branch import GraphBranch
-from rstg.models.resnet3d import AfterBlock, Feature, ResNet3D, place_name
+from rstg.models.resnet3d import DEPTHS, AfterBlock, Feature, ResNet3D, place_name
 
 # The settings of all released Something-Something models, and of the paper's figures.
 GRAPH: dict[str, Any] = {
@@ -54,7 +54,7 @@ class VideoState(NamedTuple):
 
 
 class VideoRSTG(nn.Module):
-    """C2D, I3D or Non-Local ResNet-50 with any number of graphs, and a classifier.
+    """C2D, I3D or Non-Local ResNet with any number of graphs, and a classifier.
 
     RSTG-to-map, after a block:  x <- x + scale * norm(to_map(graph(x)))   (scale starts at 0)
     RSTG-to-vec, on the last map: pooled <- pooled + scale * norm(to_vec(graph(x))), or the vector alone
@@ -67,7 +67,7 @@ class VideoRSTG(nn.Module):
         final: RSTG-to-vec on the last map: "none", "add" to the pooled feature, or "alone" in its place.
         graph: Options of RSTG that differ from those of the paper's Something-Something models (GRAPH).
         graph_norm: Over what the graphs' maps are normalised, as in BranchNorm.
-        non_local, non_local_layout, in_channels, width, frozen_stats: As in ResNet3D.
+        non_local, non_local_layout, in_channels, width, frozen_stats, depth: As in ResNet3D.
         dropout: Dropout before the classifier.
 
     Shapes:
@@ -95,9 +95,11 @@ class VideoRSTG(nn.Module):
         in_channels: int = 3,
         width: int = 64,
         frozen_stats: bool = True,
+        depth: int = 50,
     ) -> None:
         super().__init__()
         check_choice("final", final, FINALS)
+        check_choice("depth", depth, DEPTHS)
         check_whole("num_classes", num_classes)
         for option, value in (("places", places), ("non_local", non_local)):
             if isinstance(value, str):
@@ -106,7 +108,7 @@ class VideoRSTG(nn.Module):
         check_keywords("graph", graph or {}, known)
         options = {**GRAPH, **(graph or {})}
         options["scales"] = list(options["scales"])
-        names = sorted(place_name(place) for place in places)
+        names = sorted(place_name(place, depth) for place in places)
         if len(set(names)) < len(names):
             raise ValueError(f"places={list(places)} names a block twice: {', '.join(names)}")
         self.config: dict[str, Any] = {
@@ -122,9 +124,10 @@ class VideoRSTG(nn.Module):
             "in_channels": in_channels,
             "width": width,
             "frozen_stats": frozen_stats,
+            "depth": depth,
         }
         self.num_classes = num_classes
-        self.backbone = ResNet3D(temporal, non_local, non_local_layout, in_channels, width, frozen_stats)
+        self.backbone = ResNet3D(temporal, non_local, non_local_layout, in_channels, width, frozen_stats, depth)
         options = {**options, "scales": tuple(options["scales"])}
         self.graphs = nn.ModuleDict()
         for name in names:

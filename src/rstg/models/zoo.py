@@ -17,6 +17,8 @@ from rstg.models.video_rstg import VideoRSTG
 
 _SYNCMNIST_CLIP = (1, 10, 64, 64)
 _SOMETHING_CLIP = (3, 32, 224, 224)
+# What trains on a CPU.
+_SMALL_CLIP = (3, 16, 112, 112)
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,10 @@ class ModelEntry:
 
 
 def _video(
-    paper: str, temporal: str, places: list[str], final: str = "none", non_local: tuple[str, ...] = ()
+    paper: str, temporal: str, places: list[str], final: str = "none", non_local: tuple[str, ...] = (), depth: int = 50
 ) -> ModelEntry:
-    fixed = {"temporal": temporal, "places": places, "final": final, "non_local": list(non_local)}
-    return ModelEntry(VideoRSTG, paper, _SOMETHING_CLIP, fixed)
+    fixed = {"temporal": temporal, "places": places, "final": final, "non_local": list(non_local), "depth": depth}
+    return ModelEntry(VideoRSTG, paper, _SOMETHING_CLIP if depth == 50 else _SMALL_CLIP, fixed)
 
 
 MODELS: dict[str, ModelEntry] = {
@@ -88,7 +90,9 @@ MODELS: dict[str, ModelEntry] = {
     "rstg_i3d_r50_res4": _video("Something-Something v1, RSTG-to-map res4: 48.4, 78.1", "i3d", ["res4_4"]),
     "rstg_i3d_r50_res5": _video("no row: RSTG-to-map res5", "i3d", ["res5_1"]),
     "rstg_i3d_r50_res34": _video("Something-Something v1, RSTG-to-map res3-4: 49.2, 78.8", "i3d", ["res3_2", "res4_4"]),
-    "rstg_r50": ModelEntry(VideoRSTG, "no row: any backbone, places and head, by options", _SOMETHING_CLIP),
+    "c2d_r18": _video("no row: C2D of ResNet-18", "c2d", [], depth=18),
+    "rstg_c2d_r18": _video("no row: RSTG-C2D of ResNet-18", "c2d", [], "add", depth=18),
+    "rstg_r50": ModelEntry(VideoRSTG, "no row: any backbone and depth, places and head, by options", _SOMETHING_CLIP),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import warnings
@@ -13,6 +14,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
+from torch import nn
 
 from rstg.files import write_json
 from rstg.results import cpu_facts
@@ -146,3 +148,11 @@ def _differences(old: Any, new: Any, free: Collection[str], name: str = "") -> l
             for found in _differences(old.get(key), new.get(key), free, f"{name}.{key}" if name else key)
         ]
     return [] if old == new else [name]
+
+
+def fingerprint(module: nn.Module) -> str:
+    """Sixteen hex digits of the SHA-256 of a module's weights."""
+    found = hashlib.sha256()
+    for value in module.state_dict().values():
+        found.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()[:16]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,7 +23,7 @@ from rstg.results import commit, hardware
 from rstg.training.callbacks import CurveLog, Progress
 from rstg.training.config import ModelConfig, OptimizerConfig, PretrainConfig, TrainConfig
 from rstg.training.data import SyncMNISTData, frame_scenes
-from rstg.training.fitting import CURVES, LAST, claim, fit, make_trainer, resolve_device
+from rstg.training.fitting import CURVES, LAST, claim, fingerprint, fit, make_trainer, resolve_device
 from rstg.training.memory import keep_freed_memory
 from rstg.training.modules import ClipClassifier, FrameTask
 from rstg.training.side_by_side import SideBySide
@@ -95,14 +94,6 @@ def train(
     return out
 
 
-def _fingerprint(module: nn.Module) -> str:
-    """Sixteen hex digits of the SHA-256 of a module's weights."""
-    found = hashlib.sha256()
-    for value in module.state_dict().values():
-        found.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return found.hexdigest()[:16]
-
-
 def train_side_by_side(
     config: TrainConfig,
     networks: Mapping[str, SyncMNISTNet | FrameBaseline],
@@ -129,7 +120,7 @@ def train_side_by_side(
     out = Path(out)
     run = config.as_dict()
     made_of = {name: network.config for name, network in networks.items()}
-    claim(out, {**run, "networks": made_of, "cnn": _fingerprint(next(iter(networks.values())).cnn)}, resume)
+    claim(out, {**run, "networks": made_of, "cnn": fingerprint(next(iter(networks.values())).cnn)}, resume)
     folders = dict(places or {name: out / name for name in networks})
     if all((folder / "model").is_dir() for folder in folders.values()):
         return folders

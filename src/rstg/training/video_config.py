@@ -48,7 +48,8 @@ class VideoDataConfig:
             annotations do not lead to it.
         skip: Files with ids of videos to leave out, as rstg data check --skip writes them.
         frames, sampling, stride: Of a clip, as in VideoDataset.
-        short_side: To which frames are resized. size: Side of the crops to train on.
+        short_side: To which frames are resized; with `square` both sides are, so that crops show all of a wide frame.
+        size: Side of the crops to train on.
         brightness, flip: As in TrainTransform. flip_swaps: As in flip_labels.
         extra: Transforms of torchvision.transforms.v2 that follow, each {name: {option: value}}.
         val_views, test_views: Views of a video that validation and rstg test average: "1", "authors", "3x1", "3x10".
@@ -69,6 +70,7 @@ class VideoDataConfig:
     sampling: str = "uniform"
     stride: int = 2
     short_side: int = 256
+    square: bool = False
     size: int = 224
     brightness: float = 0.1
     flip: float = 0.0
@@ -100,7 +102,7 @@ class VideoDataConfig:
 
     def scheme(self, views: str) -> ViewScheme:
         """The views of this name, of clips like those of training."""
-        return view_scheme(views, self.frames, self.size, self.short_side, self.sampling, self.stride)
+        return view_scheme(views, self.frames, self.size, self.short_side, self.sampling, self.stride, self.square)
 
 
 @dataclass

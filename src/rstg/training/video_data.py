@@ -50,7 +50,7 @@ def read_splits(config: VideoDataConfig, names: tuple[str, ...] = ("train", "val
             problems.append(f"data.{name} is not given: the annotations of its videos")
             continue
         try:
-            found[name] = _read(config, annotations, found.get("train"))
+            found[name] = read_split(config, annotations, found["train"].classes if "train" in found else None)
         except (OSError, ValueError) as error:
             problems.append(f"data.{name}: {error}")
     if problems:
@@ -74,14 +74,18 @@ def read_splits(config: VideoDataConfig, names: tuple[str, ...] = ("train", "val
     return left
 
 
-def _read(config: VideoDataConfig, annotations: str, train: VideoList | None) -> VideoList:
-    """A split; where its format does not tell all classes, those of the training videos count."""
+def read_split(config: VideoDataConfig, annotations: str, classes: Sequence[str] | None) -> VideoList:
+    """A split; `classes` are those of the training videos, which count where a format does not tell all classes.
+
+    Raises:
+        ValueError: with everything that is wrong with it.
+    """
     form = detect_format(annotations) if config.format == "auto" else config.format
-    classes: Any = config.classes if train is None or config.classes is not None else train.classes
+    names: Any = config.classes if classes is None or config.classes is not None else classes
     if form == "folders":
-        return read_class_folders(annotations, classes)
+        return read_class_folders(annotations, names)
     if form in ("list", "frame-list"):
-        return read_list(annotations, config.root, classes, config.format)
+        return read_list(annotations, config.root, names, config.format)
     return read_videos(annotations, config.root, config.classes, form)
 
 
@@ -102,7 +106,7 @@ def train_transform(config: VideoDataConfig, classes: tuple[str, ...]) -> TrainT
     """
     flipped = flip_labels(classes, config.flip_swaps) if config.flip else None
     extra = _extra(config) if config.extra else None
-    return TrainTransform(config.short_side, config.size, config.brightness, config.flip, flipped, extra)
+    return TrainTransform(config.short_side, config.size, config.brightness, config.flip, flipped, extra, config.square)
 
 
 def _extra(config: VideoDataConfig) -> Callable[[torch.Tensor], torch.Tensor]:

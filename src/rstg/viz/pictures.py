@@ -78,7 +78,9 @@ def accuracies_picture(
 
 def confusion_picture(matrix: NDArray[np.integer], names: Sequence[str], path: str | Path) -> Path:
     """What was taken for what: rows are true classes, shares of a row as colour."""
-    figure = _figure(9, 8)
+    # Labels of 6 points need 0.14 inches each.
+    side = max(8.0, 0.14 * len(names) + 4)
+    figure = _figure(side + 1, side)
     axis = figure.subplots()
     share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     image = axis.imshow(share, vmin=0, vmax=1, cmap="magma")
