@@ -69,7 +69,9 @@ class Case:
     def build(self) -> nn.Module:
         """The block or network, from seed 0."""
         torch.manual_seed(0)
-        options = {key: tuple(value) if isinstance(value, list) else value for key, value in self.options.items()}
+        options: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in self.options.items()
+        }
         if self.name != BLOCK:
             return create_model(self.name, **self.options)
         check_keywords("RSTG", options, list(inspect.signature(RSTG).parameters)[1:])
@@ -152,7 +154,8 @@ def measure(case: Case) -> dict[str, Any]:
     train = _Training(module, clip)
     # Libraries and gradients take their memory before peaks are looked at.
     small = _Training(module, clip[:1, :, : 1 if case.name == BLOCK else case.frames])
-    small(), small()
+    for _ in range(2):
+        small()
     figures |= _memory(module, forward, train, device)
     product, product_macs = matrix_product(dtype, device)
     times = interleaved({"forward": forward, "train": train, "product": product}, seconds=case.seconds, device=device)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -61,7 +63,8 @@ class TimeStage(nn.Module):
 
         The weights stand on the left: few nodes are then the columns of a product of many rows.
         """
-        rnn, given = self.rnn, nodes.flatten(0, 2)
+        rnn: Any = self.rnn
+        given = nodes.flatten(0, 2)
         hidden, cell = (part[0].T for part in (self.initial_state(len(given)) if state is None else state))
         wide = torch.promote_types(nodes.dtype, torch.float32)
         gates = (rnn.weight_ih_l0 @ given.T).to(wide) + rnn.weight_hh_l0 @ hidden
