@@ -69,11 +69,11 @@ class Case:
     def build(self) -> nn.Module:
         """The block or network, from seed 0."""
         torch.manual_seed(0)
-        options: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in self.options.items()
-        }
         if self.name != BLOCK:
             return create_model(self.name, **self.options)
+        options: dict[str, Any] = {**self.options}
+        if isinstance(options.get("scales"), list):
+            options["scales"] = tuple(options["scales"])
         check_keywords("RSTG", options, list(inspect.signature(RSTG).parameters)[1:])
         return RSTG(self.channels, **options)
 

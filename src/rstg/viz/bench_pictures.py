@@ -64,7 +64,7 @@ def growth_picture(
     start = min(points[int(frames[0])]["median"] for points in lines.values())
     for slope, style in ((1, ":"), (2, "--")):
         guide = start * (frames / frames[0]) ** slope
-        axis.plot(frames, guide, style, color="grey", lw=0.9, label=f"grows as T^{slope}")
+        axis.plot(frames, guide, style, color="grey", lw=0.9, label="grows as T" if slope == 1 else "grows as T²")
     axis.set(xscale="log", yscale="log", xlabel="frames T", ylabel=what)
     axis.set_xticks(frames, [str(count) for count in frames])
     axis.minorticks_off()
