@@ -19,6 +19,7 @@ COMMANDS = {
     "table": "every row of the paper's SyncMNIST table: train what is missing, resume, report",
     "demo": "test the packaged network on new videos, train new graphs live, write a report",
     "import": "weights of others: the authors' TensorFlow checkpoints, Kinetics and ImageNet ResNet-50",
+    "bench": "what the block or a network costs: time, memory, messages, the machine's own speed beside it",
     "export": "a network as an ONNX or torch.export file: the clip model, or the one-frame step",
 }
 # Commands whose module cannot have their name.

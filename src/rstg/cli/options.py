@@ -8,15 +8,16 @@ import dataclasses
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
-from rstg.data import pair_names
 from rstg.errors import check_choice, nearest
-from rstg.models import create_model, list_models
-from rstg.training.config import ModelConfig, PretrainConfig, TrainConfig
+
+# torch comes along with these: a command's help does without.
+if TYPE_CHECKING:
+    from rstg.training.config import TrainConfig
 
 # Names of a configuration file besides those of TrainConfig; see load_config.
 NETWORKS, EXCEPTIONS = "networks", "exceptions"
@@ -86,6 +87,8 @@ def add_overrides(parser: Parser) -> None:
 
 def check_names(given: Any, cls: type, where: str = "", extra: Sequence[str] = ()) -> None:
     """Refuse keys that the dataclass lacks, at any depth, by name and with the nearest one."""
+    from rstg.training.config import PretrainConfig
+
     if not isinstance(given, dict):
         raise ValueError(f"{where.rstrip('.') or 'the configuration'} holds {given!r}, not names with values")
     fields = {item.name: item for item in dataclasses.fields(cls)}
@@ -128,6 +131,9 @@ def read_yaml(path: Path) -> Any:
 
 def _read(path: Path) -> dict[str, Any]:
     """One file's names and values, checked by name."""
+    from rstg.models.zoo import list_models
+    from rstg.training.config import TrainConfig
+
     found = read_yaml(path)
     try:
         extra = [NETWORKS, EXCEPTIONS]
@@ -185,6 +191,8 @@ def load_config(paths: str | Path | Sequence[str | Path], overrides: Sequence[st
         FileNotFoundError: if there is no such file, or none of predefined scenes that it names.
         ValueError: for what is not YAML, an unknown name (with the nearest), a wrong type or value.
     """
+    from rstg.training.config import ModelConfig
+
     files = [paths] if isinstance(paths, str | Path) else list(paths)
     found: dict[str, Any] = {}
     for path in files:
@@ -217,6 +225,10 @@ def parse_config(found: dict[str, Any], cls: type) -> Any:
 
 def config_from_dict(found: dict[str, Any]) -> TrainConfig:
     """A TrainConfig from plain values, checked as load_config says."""
+    from rstg.data.scenes import pair_names
+    from rstg.models.zoo import create_model
+    from rstg.training.config import TrainConfig
+
     config: TrainConfig = parse_config(found, TrainConfig)
     try:
         model = create_model(config.model.name, **config.model.options)

@@ -65,7 +65,7 @@ class Send(nn.Module):
         from_source, from_target = self.first.weight[:, :half], self.first.weight[:, half:]
         outgoing = nn.functional.linear(sources, from_source[:, : self.dim])
         incoming = nn.functional.linear(nodes, from_target[:, : self.dim])
-        bias = self.first.bias
+        bias: Tensor = self.first.bias
         if self.positions is not None:
             copies = sources.shape[2] // nodes.shape[2]
             placed = self.positions @ from_source[:, self.dim :].T
@@ -148,6 +148,14 @@ class Gather(nn.Module):
         return torch.relu_(self.norm(gathered + self.bias))
 
 
+def _through(mlp: nn.Module, x: Tensor) -> Tensor:
+    """What an MLP with a ReLU after every layer gives."""
+    for layer in mlp.children():
+        if isinstance(layer, nn.Linear):
+            x = linear_relu(x, layer)
+    return x
+
+
 class Update(nn.Module):
     """New node from the old one and its gathered messages: v_i = norm(MLP([v_i | g_i])).
 
@@ -170,7 +178,6 @@ class Update(nn.Module):
         norm: str,
     ) -> None:
         super().__init__()
-        self.layers = layers
         self.residual = residual
         self.sizes = [scale * scale for scale in scales] if per_scale else [sum(s * s for s in scales)]
         self.mlps = nn.ModuleList(
@@ -190,10 +197,8 @@ class Update(nn.Module):
         pair = torch.cat([nodes, gathered], dim=-1)
         # Contiguous, as in the time stage: one product a scale, not one a frame.
         parts = [part.contiguous() for part in pair.split(self.sizes, dim=2)]
-        for depth in range(self.layers):
-            # Every second module of an MLP is the ReLU.
-            parts = [linear_relu(part, mlp[2 * depth]) for mlp, part in zip(self.mlps, parts, strict=True)]
-        new = parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
+        updated = [_through(mlp, part) for mlp, part in zip(self.mlps, parts, strict=True)]
+        new = updated[0] if len(updated) == 1 else torch.cat(updated, dim=2)
         return self.norm(nodes + new if self.residual else new)
 
 
