@@ -84,7 +84,8 @@ def reencode(path: str | Path, encoding: Encoding, frames: int | None = None) ->
         # With x264's trees of macroblocks the same frames give other bytes from time to time; they save nothing here.
         options["x264-params"] = "mbtree=0"
         stream: Any = container.add_stream("libx264", rate=rate, options=options)
-        height, width = encoded_size(*video.info.size, encoding.short_side)
+        shown = video.info.size
+        height, width = encoded_size(shown[0], shown[1], encoding.short_side)
         stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
         for batch in _batches(islice(video.each(), frames)):
             clip = torch.from_numpy(batch).permute(0, 3, 1, 2)
