@@ -240,7 +240,6 @@ def test_the_command_goes_on_and_names_what_it_leaves_out(source, tmp_path, caps
     assert [video["id"] for video in json.loads((out / "index.json").read_text())["failed"]] == ["left/v.0"]
     whole = tmp_path / "whole"
     write_shards(read_videos(root), whole, ShardConfig(Encoding(short_side=64), per_shard=2), workers=2)
-    # Widths of 86 are no multiple of 16: what x264 reads beside the rows is the same each time.
     assert all((whole / path.name).read_bytes() == path.read_bytes() for path in out.glob("*.tar"))
     assert main(["data", "check", str(out)]) == 0
     assert main([*command, "--crf", "30"]) == 2 and "crf is 20 there and 30 here" in capsys.readouterr().err

@@ -24,7 +24,8 @@ def resize_short_side(clip: Clip, size: int = 256) -> Clip:
     """
     if min(clip.shape[-2:]) == size:
         return clip
-    return resize(clip, *_resized(*clip.shape[-2:], size))
+    height, width = clip.shape[-2:]
+    return resize(clip, *_resized(height, width, size))
 
 
 def resize(clip: Clip, height: int, width: int) -> Clip:
