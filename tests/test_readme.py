@@ -51,7 +51,7 @@ def test_every_python_block_is_run_above():
 @pytest.mark.parametrize("line", re.findall(r"^    (rstg .*)$", README, re.MULTILINE))
 def test_the_commands_and_their_options_are_there(line, capsys):
     words = shlex.split(line, comments=True)
-    names = [word for word in words[1:3] if word.isalpha() and word.islower()]
+    names = [word for word in words[1:3] if re.fullmatch("[a-z]+(-[a-z]+)*", word)]
     from rstg.cli.main import main
 
     with pytest.raises(SystemExit) as ended:
