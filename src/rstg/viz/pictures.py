@@ -109,6 +109,31 @@ def bars_picture(
     return _save(figure, path)
 
 
+def dots_picture(
+    names: Sequence[str], values: Mapping[str, Sequence[float]], chance: Sequence[float], xlabel: str, path: str | Path
+) -> Path:
+    """Shares (0 to 1) of several networks by class: a dot each, joined by a line, and a tick at what chance gives.
+
+    Args:
+        names: Of the classes. values: Of each network, by its name. chance: Of each class. xlabel: What is shown.
+    """
+    figure = _figure(9, 0.26 * len(names) + 1.1)
+    axis = figure.subplots()
+    rows = np.arange(len(names))
+    table = np.array(list(values.values()), float)
+    axis.hlines(rows, table.min(0), table.max(0), color="lightgrey", lw=2, zorder=0)
+    axis.plot(chance, rows, "|", color="grey", ms=11, mew=1.6, label="chance")
+    for at, (name, row) in enumerate(values.items()):
+        axis.plot(row, rows, "o", color=f"C{at}", ms=7, label=name)
+    axis.set_yticks(rows, names, fontsize=8)
+    axis.set(xlim=(-0.02, 1.02), ylim=(len(names) - 0.4, -0.6), xlabel=xlabel)
+    axis.grid(axis="x", color="whitesmoke")
+    axis.set_axisbelow(True)
+    axis.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside lower center", ncols=len(values) + 1, fontsize=8, frameon=False)
+    return _save(figure, path)
+
+
 def contact_sheet(
     clips: NDArray[np.uint8],
     captions: Sequence[str],
