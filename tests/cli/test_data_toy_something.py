@@ -67,6 +67,10 @@ def test_the_readers_take_it(form, tmp_path, capsys):
     else:
         assert sorted(path.name for path in (root / "1").iterdir())[:2] == ["00001.jpg", "00002.jpg"]
     assert Image.open(tmp_path / "overview.png").height > 25 * 32
+    # Again: all is there, whatever the number of processes.
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
+    assert main(command(tmp_path, "--format", form, "--workers", "2")) == 0
+    assert before == {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
 
 
 def test_a_writing_that_was_killed_goes_on_to_the_same_bytes(tmp_path):

@@ -132,7 +132,7 @@ def _end_with_parent() -> None:
 def _spread(config: ToyConfig, out: Path, format: str, jobs: list[tuple[str, int]], workers: int) -> Iterable[int]:
     """Write videos in several processes; how many were done, as they are."""
     chunks = [jobs[at : at + _CHUNK] for at in range(0, len(jobs), _CHUNK)]
-    if workers == 1 or len(chunks) == 1:
+    if workers == 1 or len(chunks) <= 1:
         yield from (_write_some(config, out, format, chunk) for chunk in chunks)
         return
     # Processes that are forked inherit the threads' locks of PyTorch and FFmpeg, and can wait for ever.
