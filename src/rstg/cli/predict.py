@@ -84,15 +84,14 @@ def run(arguments: Sequence[str]) -> int:
             line = json.dumps(result.as_dict())
             if file is not None:
                 print(line, file=file)
-            # Only on a terminal do lines and the bar share a place.
-            with tqdm.external_write_mode(sys.stdout) if terminal else nullcontext():
-                if result.error is not None:
-                    failed += 1
-                    print(result.error, file=sys.stderr, flush=True)
-                if options.json:
-                    print(line, flush=True)
-                elif result.error is None and file is None:
-                    print(_told(result), flush=True)
+            if result.error is not None:
+                failed += 1
+                bar.write(result.error, sys.stderr)
+            told = line if options.json else _told(result) if result.error is None and file is None else None
+            if told is not None:
+                # Only on a terminal do these lines and the bar share a place.
+                with tqdm.external_write_mode(sys.stdout) if terminal else nullcontext():
+                    print(told, flush=True)
             bar.update()
     if failed:
         print(f"{failed} of {len(videos)} videos have no answer", file=sys.stderr)

@@ -25,7 +25,8 @@ def find_videos(given: Iterable[str | Path]) -> list[Path | VideoError]:
         if os.path.lexists(path) or not glob.has_magic(str(path)):
             found.update(dict.fromkeys(_videos_at(Path(path))))
             continue
-        fitting = sorted(glob.glob(str(path), recursive=True))
+        # Path.glob takes no absolute patterns.
+        fitting = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207
         if not fitting:
             found[VideoError(path, "no file fits the pattern")] = None
         for name in fitting:
@@ -34,8 +35,13 @@ def find_videos(given: Iterable[str | Path]) -> list[Path | VideoError]:
 
 
 def _videos_at(path: Path) -> Iterator[Path | VideoError]:
-    videos = list(_walk(path)) if path.is_dir() else [path]
-    yield from videos or [VideoError(path, f"the folder holds no videos ({', '.join(_SUFFIXES)}) and no frames")]
+    if not path.is_dir():
+        yield path
+        return
+    videos = list(_walk(path))
+    yield from videos
+    if not videos:
+        yield VideoError(path, f"the folder holds no videos ({', '.join(_SUFFIXES)}) and no frames")
 
 
 def _walk(folder: Path) -> Iterator[Path]:

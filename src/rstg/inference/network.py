@@ -35,6 +35,10 @@ class Ranked(NamedTuple):
     number: int
     probability: float
 
+    def as_dict(self) -> dict[str, str | int | float]:
+        """Plain values, for JSON."""
+        return {"class": self.name, "number": self.number, "probability": round(self.probability, 6)}
+
 
 @dataclass(frozen=True)
 class Intake:

@@ -50,7 +50,7 @@ class Prediction:
         """Plain values, for JSON."""
         if self.error is not None:
             return {"file": str(self.path), "error": self.error}
-        top = [ranked._asdict() for ranked in self.top]
+        top = [ranked.as_dict() for ranked in self.top]
         return {"file": str(self.path), "frames": self.frames, "views": self.views, "top": top}
 
 

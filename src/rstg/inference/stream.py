@@ -122,7 +122,7 @@ class Answer:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        top = [ranked._asdict() for ranked in self.top]
+        top = [ranked.as_dict() for ranked in self.top]
         values = {"frame": self.number, "seconds": self.seconds, "frames": self.frames, "part": self.part}
         return {**values, "latency": round(self.latency, 6), "top": top}
 
