@@ -17,7 +17,7 @@ from video_files import decode_all, encode
 
 import rstg
 from rstg.cli.main import main
-from rstg.data import SceneConfig, Scenes, SyncMNIST, load_digits
+from rstg.data import GuardedDecoder, SceneConfig, Scenes, SyncMNIST, load_digits
 from rstg.inference import Predictor, read_network
 from rstg.inference.files import find_videos
 from rstg.inference.predict import read_views

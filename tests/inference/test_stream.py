@@ -140,7 +140,7 @@ def test_a_source_that_stops_comes_back(films, keep):
     assert "404" in str(error) and "it did not come back within 1.5 s" in str(error)
     summary = stream.summary
     assert len(answers) == summary.frames and summary.frames + summary.dropped == 40 and summary.reconnections == 1
-    assert [line.count("503") for line in told].count(1) == 1 and sum("it is back" in line for line in told) == 1
+    assert sum("5XX" in line for line in told) == 1 and sum("it is back" in line for line in told) == 1
     before = [answer for answer in answers if answer.part == 0]
     after = [answer for answer in answers if answer.part == 1]
     assert before[-1].number == 19 and after[-1].number == 39 and before + after == answers

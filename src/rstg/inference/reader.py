@@ -179,7 +179,8 @@ class Reader:
             if seconds < self._due:
                 return
             # On a grid, so that what is taken is as many a second as asked for.
-            self._due = max(self._due, seconds - 1 / self.fps) + 1 / self.fps
+            step = 1 / self.fps
+            self._due = (self._due if seconds - self._due < step else seconds) + step
         if self.realtime and not self.live:
             assert self._begun is not None
             self._pause(self._begun + clock - now)

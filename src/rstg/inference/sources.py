@@ -113,17 +113,27 @@ class Source:
         context.options = {"max_pixels": str(MAX_PIXELS)}
         converter = av.video.reformatter.VideoReformatter()
         heard = monotonic()
-        for packet in container.demux(stream):
+        for packet in _packets(av, container, stream, live):
             frames = []
             # A stream that is joined or broken in the middle has packets that lean on others not seen.
             with suppress(av.error.InvalidDataError) if live else nullcontext():
-                frames = packet.decode()
+                frames = stream.decode(packet)
             for frame in frames:
                 picture = converter.reformat(frame, format="rgb24").to_ndarray()
                 yield frame.time, np.ascontiguousarray(as_shown(picture, frame))
                 heard = monotonic()
             if monotonic() - heard > self.seconds:
                 raise SourceError(self.text, f"no frame of it could be decoded for {self.seconds:g} s")
+
+
+def _packets(av: Any, container: Any, stream: Any, live: bool) -> Iterator[Any]:
+    """Packets; of what is live, at a break None comes for the frames that the decoder still holds."""
+    try:
+        yield from container.demux(stream)
+    except av.FFmpegError:
+        if live:
+            yield None
+        raise
 
 
 @dataclass(frozen=True)
