@@ -15,12 +15,14 @@ class Reply:
 
     Args:
         body: Bytes. stated: The length that its header states, if any. status: Of HTTP. to: Where it sends to.
+        closes: Whether its header says that the connection ends with it; it does in any case.
     """
 
     body: bytes = b""
     stated: int | None = None
     status: int = 200
     to: str | None = None
+    closes: bool = True
 
 
 class Server:
@@ -30,6 +32,8 @@ class Server:
         replies = {path: list(given) for path, given in paths.items()}
 
         class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
             def do_GET(self) -> None:
                 left = replies[self.path.strip("/").split(".")[0]]
                 reply = left.pop(0) if len(left) > 1 else left[0]
@@ -38,7 +42,10 @@ class Server:
                     self.send_header("Content-Length", str(reply.stated))
                 if reply.to is not None:
                     self.send_header("Location", reply.to)
+                if reply.closes:
+                    self.send_header("Connection", "close")
                 self.end_headers()
+                self.close_connection = True
                 self.wfile.write(reply.body)
 
             def log_message(self, format: str, *args: object) -> None:
