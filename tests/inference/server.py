@@ -1,7 +1,11 @@
-"""A server of video over HTTP that does what it is told, one connection after the other."""
+"""Servers of video, over HTTP and RTSP, that do what they are told, one connection after the other."""
 
 from __future__ import annotations
 
+import itertools
+import re
+import socketserver
+import struct
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -63,3 +67,48 @@ class Server:
     ) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+
+_SDP = b"v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=test\r\nt=0 0\r\nm=video 0 RTP/AVP 33\r\na=control:track0\r\n"
+_PACKET = 7 * 188
+
+
+class RTSPServer:
+    """Plays an MPEG transport stream to each connection, over its TCP connection, and closes it.
+
+    Args:
+        body: The stream. plays: How many connections it serves; it hangs up on those after them.
+    """
+
+    def __init__(self, body: bytes, plays: int) -> None:
+        left = itertools.count(plays, -1)
+
+        class Handler(socketserver.StreamRequestHandler):
+            def handle(self) -> None:
+                if next(left) <= 0:
+                    return
+                while line := self.rfile.readline().decode():
+                    method, sequence = line.split()[0], "0"
+                    while (header := self.rfile.readline().decode().strip()) != "":
+                        if found := re.match(r"CSeq:\s*(\d+)", header, re.IGNORECASE):
+                            sequence = found[1]
+                    content = _SDP if method == "DESCRIBE" else b""
+                    head = f"RTSP/1.0 200 OK\r\nCSeq: {sequence}\r\nSession: 1\r\nContent-Length: {len(content)}\r\n"
+                    if method == "SETUP":
+                        head += "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n"
+                    if content:
+                        head += "Content-Type: application/sdp\r\n"
+                    self.wfile.write(f"{head}\r\n".encode() + content)
+                    if method == "PLAY":
+                        return self.play()
+
+            def play(self) -> None:
+                for number, at in enumerate(range(0, len(body), _PACKET)):
+                    packet = struct.pack(">BBHII", 0x80, 33, number, number * 900, 1) + body[at : at + _PACKET]
+                    self.wfile.write(struct.pack(">cBH", b"$", 0, len(packet)) + packet)
+
+        self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
+        self.address = f"rtsp://127.0.0.1:{self._server.server_address[1]}/live"
+
+    __enter__ = Server.__enter__
+    __exit__ = Server.__exit__

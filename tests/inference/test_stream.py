@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from networks import CLASSES, centre_clip, logits, save_c2d, save_i3d, save_syncmnist
-from server import Reply, Server
+from server import Reply, RTSPServer, Server
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data"))
@@ -149,6 +149,16 @@ def test_a_source_that_stops_comes_back(films, keep, closes):
     first = len(before) if keep else 0
     assert [answer.logits[0] for answer in after] == [first + at for at in range(1, len(after) + 1)]
     assert all(0 <= a.seconds < b.seconds for a, b in pairwise(answers))
+
+
+def test_a_camera_on_the_network_comes_back(films):
+    with RTSPServer((films / "live.ts").read_bytes(), plays=2) as server:
+        stream = Stream(slow(0), server.address, give_up=1)
+        answers, error = collect(stream)
+    assert "did not come back" in str(error) and stream.summary.reconnections == 1
+    assert {answer.part for answer in answers} == {0, 1}
+    # The last frame of a connection that breaks off may not be complete.
+    assert 38 <= stream.summary.frames + stream.summary.dropped <= 40
 
 
 @pytest.mark.parametrize("closes", [False, True])

@@ -26,6 +26,7 @@ _SUFFIXES = {
 _OPTIONS = {"libx264": {"preset": "veryfast", "crf": "21"}, "mpeg4": {"q": "4"}}
 # Frames are at least so wide, small ones enlarged pixel by pixel, so that names can be read.
 _WIDTH, _LINE, _FONT, _EDGE = 384, 20, 14, 6
+_SHARE = 52
 _PAPER, _INK, _BAR, _EMPTY = (24, 24, 28), (238, 238, 238), (58, 110, 165), (44, 44, 50)
 
 
@@ -112,7 +113,8 @@ class AnnotatedVideo:
             draw.rectangle((_EDGE, top, _EDGE + room, top + _LINE - 3), _EMPTY)
             if probability * room >= 1:
                 draw.rectangle((_EDGE, top, _EDGE + probability * room, top + _LINE - 3), _BAR)
-            draw.text((_EDGE + 4, top), f"{100 * probability:5.1f}%  {name}", _INK, self._font)
+            draw.text((_EDGE + _SHARE, top), f"{100 * probability:.1f}%", _INK, self._font, anchor="ra")
+            draw.text((_EDGE + _SHARE + 10, top), name, _INK, self._font)
         return np.asarray(page)
 
 
