@@ -85,9 +85,8 @@ class RTSPServer:
 
         class Handler(socketserver.StreamRequestHandler):
             def handle(self) -> None:
-                if next(left) <= 0:
-                    return
-                while line := self.rfile.readline().decode():
+                serves = next(left) > 0
+                while serves and (line := self.rfile.readline().decode()):
                     method, sequence = line.split()[0], "0"
                     while (header := self.rfile.readline().decode().strip()) != "":
                         if found := re.match(r"CSeq:\s*(\d+)", header, re.IGNORECASE):
@@ -100,7 +99,8 @@ class RTSPServer:
                         head += "Content-Type: application/sdp\r\n"
                     self.wfile.write(f"{head}\r\n".encode() + content)
                     if method == "PLAY":
-                        return self.play()
+                        self.play()
+                        serves = False
 
             def play(self) -> None:
                 for number, at in enumerate(range(0, len(body), _PACKET)):

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -175,6 +177,22 @@ def test_a_film_on_a_server_goes_on_where_it_broke_off(films, c2d, closes):
     assert stream.summary.reconnections == 1 and stream.summary.dropped == 0
     clip = centre_clip(decode_all(film), 64, 56)
     torch.testing.assert_close(torch.from_numpy(answers[-1].logits), logits(model, clip), atol=1e-5, rtol=1e-5)
+
+
+def test_a_film_whose_server_states_too_long_a_time_ends(films, monkeypatch):
+    whole = (films / "vp9.webm").read_bytes()
+    opening = Source.open
+
+    @contextmanager
+    def too_long(self):
+        with opening(self) as opened:
+            yield replace(opened, end=100.0)
+
+    monkeypatch.setattr(Source, "open", too_long)
+    with Server(film=[Reply(whole, len(whole))]) as server:
+        stream = Stream(slow(0), f"{server.address}/film.webm")
+        answers, error = collect(stream)
+    assert error is None and [answer.number for answer in answers] == list(range(20))
 
 
 def test_a_source_that_was_never_there_is_one_error(tmp_path, capsys):

@@ -75,24 +75,32 @@ def run(arguments: Sequence[str]) -> int:
     videos = find_videos(options.files)
     workers = options.workers or min(os.cpu_count() or 1, len(videos))
     predictor = Predictor(network, options.top, options.average, workers, options.seconds, options.batch)
-    failed, terminal = 0, sys.stderr.isatty()
-    with ExitStack() as stack:
-        file = stack.enter_context(stack.enter_context(replacing(options.out)).open("w")) if options.out else None
-        often = 0.5 if terminal else 10
-        bar = stack.enter_context(tqdm(total=len(videos), unit=" videos", mininterval=often, disable=len(videos) == 1))
-        for result in predictor.answers(videos):
-            line = json.dumps(result.as_dict())
-            if file is not None:
-                print(line, file=file)
-            if result.error is not None:
-                failed += 1
-                bar.write(result.error, sys.stderr)
-            told = line if options.json else _told(result) if result.error is None and file is None else None
-            if told is not None:
-                # Only on a terminal do these lines and the bar share a place.
-                with tqdm.external_write_mode(sys.stdout) if terminal else nullcontext():
-                    print(told, flush=True)
-            bar.update()
+    done, failed, terminal = 0, 0, sys.stderr.isatty()
+    try:
+        with ExitStack() as stack:
+            file = stack.enter_context(stack.enter_context(replacing(options.out)).open("w")) if options.out else None
+            often = 0.5 if terminal else 10
+            bar = stack.enter_context(
+                tqdm(total=len(videos), unit=" videos", mininterval=often, disable=len(videos) == 1)
+            )
+            for result in predictor.answers(videos):
+                line = json.dumps(result.as_dict())
+                if file is not None:
+                    print(line, file=file)
+                if result.error is not None:
+                    failed += 1
+                    bar.write(result.error, sys.stderr)
+                told = line if options.json else _told(result) if result.error is None and file is None else None
+                if told is not None:
+                    # Only on a terminal do these lines and the bar share a place.
+                    with tqdm.external_write_mode(sys.stdout) if terminal else nullcontext():
+                        print(told, flush=True)
+                bar.update()
+                done += 1
+    except KeyboardInterrupt:
+        left = f"; {options.out} was not written" if options.out else ""
+        print(f"rstg predict: interrupted after {done} of {len(videos)} videos{left}", file=sys.stderr)
+        return 130
     if failed:
         print(f"{failed} of {len(videos)} videos have no answer", file=sys.stderr)
     return 1 if failed else 0

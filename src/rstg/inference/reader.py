@@ -89,6 +89,11 @@ class Reader:
         self._stopping = True
 
     @property
+    def stopped(self) -> bool:
+        """Whether it was told to stop."""
+        return self._stopping
+
+    @property
     def finished(self) -> bool:
         """Whether no frame will come any more, besides those that wait."""
         return self._finished or self._stopping
@@ -143,34 +148,40 @@ class Reader:
     def _read(self, opened: Opened) -> bool:
         """Read what was opened until it ends; return whether that is the end of a film."""
         self.total, self.live = opened.total, opened.live
-        again = self._heard is not None
+        again, before = self._heard is not None, self._number
         for seconds, image in opened.frames:
             if self._stopping:
                 return True
             now = monotonic()
-            if again:
-                self.events.append(f"{self.source.text}: it is back")
-                self.reconnections += 1
-                self.part += opened.live
-                self._due = float("-inf") if opened.live else self._due
-                again = False
-            if self._begun is None:
-                self._begun = now
+            if again and self._number == before:
+                if not opened.live and seconds is not None and seconds <= self._passed:
+                    # It came before the break.
+                    continue
+                self._back(opened.live)
+            self._begun = now if self._begun is None else self._begun
             self._heard = now
             if opened.live:
                 seconds = now - self._begun
             elif seconds is not None:
-                if seconds <= self._passed:
-                    # It came before the break.
-                    continue
-                self._passed = seconds
+                self._passed = max(self._passed, seconds)
             self._offer(image, seconds, now)
         if self._heard is None:
             raise SourceError(self.source.text, "it ended without a frame")
-        return not opened.live and not self._cut_off(opened)
+        if opened.live:
+            return False
+        # Durations in headers may be wrong: where a second look shows nothing more, that is the end.
+        return not self._cut_off(opened) or (again and self._number == before)
+
+    def _back(self, live: bool) -> None:
+        self.events.append(f"{self.source.text}: it is back")
+        self.reconnections += 1
+        if live:
+            self.part += 1
+            self._due = float("-inf")
 
     def _cut_off(self, opened: Opened) -> bool:
-        return opened.end is not None and self._passed < opened.end * (1 - _MISSING) - 1
+        known = opened.end is not None and self._passed > float("-inf")
+        return known and self._passed < (opened.end or 0.0) * (1 - _MISSING) - 1
 
     def _offer(self, image: np.ndarray, seconds: float | None, now: float) -> None:
         number, self._number = self._number, self._number + 1

@@ -232,7 +232,7 @@ class Stream:
                     self._answers.reset()
                 part, last = picture.part, picture
                 yield picture, self._answer(picture)
-            logits = None if self._given else self._answers.rest()
+            logits = None if self._given or reader.stopped else self._answers.rest()
             if last is not None and logits is not None:
                 yield last, self._ranked(last, logits, monotonic())
         if reader.error is not None:
