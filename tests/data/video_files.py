@@ -16,7 +16,7 @@ av = pytest.importorskip("av", reason="PyAV is not installed: pip install 'rstg[
 
 def picture(index: int, height: int = 48, width: int = 64) -> np.ndarray:
     """Frame `index`: its brightness and a bar's place tell which it is, and its corners which way up."""
-    frame = np.full((height, width, 3), 40 + 6 * index, np.uint8)
+    frame = np.full((height, width, 3), 40 + 6 * index % 216, np.uint8)
     frame[:, 2 * index : 2 * index + 8] = (250, 30, 30)
     frame[: height // 3, : width // 3] = (255, 255, 255)
     return frame

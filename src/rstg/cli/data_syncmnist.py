@@ -69,7 +69,7 @@ def run(arguments: Sequence[str]) -> int:
         raise ValueError(f"--shown {options.shown}: at most {_SHOWN} videos as pictures; npz files hold any number")
     check_choice("--split", options.split, ("train", "val", "test"))
     if "webm" in formats:
-        from rstg.data.video import import_av
+        from rstg.data.pyav import import_av
 
         import_av("WebM")
 

@@ -15,6 +15,8 @@ COMMANDS = {
     "models": "list the networks: parameters, cost of a clip, row of the paper",
     "train": "train a network from a YAML configuration; resumable",
     "test": "test a trained network: top-1 and top-5 with intervals, metrics.json, confusion matrix",
+    "predict": "tell what video files show: the likeliest classes of each, or JSON",
+    "stream": "answer while a camera, an address or a file runs",
     "data": "make data, and look at it: rstg data syncmnist, rstg data check",
     "table": "every row of the paper's SyncMNIST table: train what is missing, resume, report",
     "demo": "test the packaged network on new videos, train new graphs live, write a report",

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from rstg.data.pyav import import_av
 from rstg.data.transforms import resize
-from rstg.data.video import VideoError, VideoFile, VideoInfo, import_av, open_video
+from rstg.data.video import VideoError, VideoFile, VideoInfo, open_video
 
 _BATCH = 16
 # Of videos that do not tell their own, as folders of frames; Something-Something's is 12.

@@ -68,7 +68,7 @@ def read_something_v2(annotations: str | Path, root: str | Path, classes: str | 
     rows = _json(source, list)
     if classes is None:
         classes = _beside(source, "*labels.json", "files of labels")
-    number = _numbers(Path(classes))
+    number = read_numbers(Path(classes))
     present = videos_in(folder)
     entries, problems = [], []
     for at, row in enumerate(rows):
@@ -98,7 +98,8 @@ def _json(path: Path, kind: type) -> Any:
     return found
 
 
-def _numbers(path: Path) -> dict[str, int]:
+def read_numbers(path: Path) -> dict[str, int]:
+    """Numbers of classes by name from a JSON file {name: number}; ValueError where they are not 0, 1, 2 and so on."""
     found = _json(path, dict)
     try:
         number = {name: int(value) for name, value in found.items()}

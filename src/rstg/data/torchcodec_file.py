@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from rstg.data.video import VideoFile, check_indices, import_av
+from rstg.data.pyav import import_av
+from rstg.data.video import VideoFile, check_indices
 from rstg.errors import MissingExtraError
 
 _NOT_LOADED = (

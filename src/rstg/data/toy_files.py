@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from rstg.data.export import VideoFolder
+from rstg.data.pyav import import_av
 from rstg.data.toy_render import overview, render_scene
 from rstg.data.toy_something import (
     SPLITS,
@@ -30,7 +31,6 @@ from rstg.data.toy_something import (
     scene_of,
     template_of,
 )
-from rstg.data.video import import_av
 from rstg.errors import check_choice, check_whole
 from rstg.files import replacing, write_json
 

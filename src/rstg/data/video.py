@@ -17,7 +17,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from rstg.data.packets import has_long_units, is_spare_h264, matroska_size
-from rstg.errors import MissingExtraError, check_choice
+from rstg.data.pyav import MAX_PIXELS, as_shown, import_av, lenient
+from rstg.errors import check_choice
 
 # What is read at all: a text that names other files (playlists, lists of parts) is not a video here.
 _FORMATS = "matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,avi,mpeg,mpegts,ogg,flv,asf,gif,ivf,h264,hevc,m4v"
@@ -25,8 +26,6 @@ _FORMATS = "matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,avi,mpeg,mpegts,ogg,flv,asf,gi
 _PACKET_IS_FRAME = {"h264", "hevc", "vp9", "vp8", "av1", "libdav1d", "mpeg4", "mpeg2video", "mjpeg", "ffv1"}
 _SEEKABLE = {"matroska", "mov"}
 _VP8_SHOWN = 0x10
-# A header of a few bytes can ask for any amount of memory: 8192 x 8192 is more than any video has.
-_MAX_PIXELS = 2**26
 
 
 class VideoError(ValueError):
@@ -52,15 +51,6 @@ class VideoInfo:
     size: tuple[int, int]
     rotation: int
     duration: float | None
-
-
-def import_av(what: str = "video") -> Any:
-    """PyAV, or a MissingExtraError that says how to install it."""
-    try:
-        import av
-    except ImportError as error:
-        raise MissingExtraError(what, "PyAV", "video") from error
-    return av
 
 
 def check_indices(path: Path, indices: Iterable[int], frames: int) -> list[int]:
@@ -150,7 +140,7 @@ class VideoFile:
             return self.path.stat().st_size, file.read(128)
 
     def _check_size(self, width: int, height: int) -> None:
-        if width <= 0 or height <= 0 or width * height > _MAX_PIXELS:
+        if width <= 0 or height <= 0 or width * height > MAX_PIXELS:
             raise VideoError(self.path, f"its header states frames of {width}x{height} pixels; the file is damaged")
 
     @contextmanager
@@ -167,10 +157,8 @@ class VideoFile:
     def _open(self) -> tuple[Any, Any]:
         """The opened file and its video stream."""
         options = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
-        # Names and titles in another encoding than UTF-8 are no damage; from PyAV 19 on they are no error either.
-        more = {"metadata_errors": "replace"} if self._major < 19 else {}
         source = f"file:{self.path}" if self._data is None else io.BytesIO(self._data)
-        container = self._av.open(source, options=options, **more)
+        container = self._av.open(source, options=options, **lenient(self._av))
         if not container.streams.video:
             kinds = sorted({stream.type for stream in container.streams})
             only = f", only {' and '.join(kinds)}" if kinds else ""
@@ -180,7 +168,7 @@ class VideoFile:
         if context is None:
             raise VideoError(self.path, "no decoder knows its video stream")
         context.thread_count = 1
-        context.options = {"max_pixels": str(_MAX_PIXELS)}
+        context.options = {"max_pixels": str(MAX_PIXELS)}
         return container, stream
 
     @contextmanager
@@ -230,7 +218,7 @@ class VideoFile:
         if first is None:
             raise VideoError(self.path, "no frame of it can be decoded")
         self._kept = None
-        shown = _as_shown(np.empty((self._stored[1], self._stored[0], 1), np.uint8), first)
+        shown = as_shown(np.empty((self._stored[1], self._stored[0], 1), np.uint8), first)
         degrees = round(first.rotation / 90) * 90 % 360
         return VideoInfo(self.frames, self._fps, (shown.shape[0], shown.shape[1]), degrees, self._duration)
 
@@ -248,10 +236,14 @@ class VideoFile:
 
     def each(self) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
         """Every frame, one after the other; VideoError at the end where the file has more than can be decoded."""
+        return (picture for _, picture in self.timed())
+
+    def timed(self) -> Iterator[tuple[float | None, UInt8[np.ndarray, "h w 3"]]]:
+        """As `each`, with the second at which a frame is shown, where the file tells."""
         count = 0
         for frame in self._decode():
             count += 1
-            yield self._picture(frame)
+            yield frame.time, self._picture(frame)
         if count < self.frames:
             raise VideoError(self.path, f"{count} of its {self.frames} frames can be decoded")
 
@@ -314,20 +306,7 @@ class VideoFile:
         threads = {"threads": 1} if self._major >= 18 else {}
         plane = self._converter.reformat(frame, width, height, "rgb24", **threads).planes[0]
         rows = np.frombuffer(plane, np.uint8).reshape(height, plane.line_size)
-        return _as_shown(rows[:, : 3 * width].reshape(height, width, 3), frame)
-
-
-def _as_shown(picture: np.ndarray, frame: Any) -> np.ndarray:
-    """Turn and mirror a stored picture by the frame's display matrix, to the nearest right angle."""
-    beside = [frame.side_data[i] for i in range(len(frame.side_data))]
-    matrix = next((bytes(data) for data in beside if data.type.name == "DISPLAYMATRIX"), None)
-    if matrix is None or len(matrix) < 36:
-        return picture
-    # A stored point (x, y) is shown at (a x + c y, b x + d y).
-    a, b, _, c, d = np.frombuffer(matrix, np.int32, 5).tolist()
-    if max(abs(a), abs(d)) < max(abs(b), abs(c)):
-        picture, a, d = picture.swapaxes(0, 1), c, b
-    return picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+        return as_shown(rows[:, : 3 * width].reshape(height, width, 3), frame)
 
 
 DECODERS = ("pyav", "torchcodec")

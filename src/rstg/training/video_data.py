@@ -19,9 +19,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler, Subset, default_colla
 
 from rstg.data.annotations import VideoList, read_ids
 from rstg.data.folders import detect_format, read_class_folders, read_list, read_videos
+from rstg.data.pyav import import_av
 from rstg.data.sampling import Views
 from rstg.data.transforms import TrainTransform, flip_labels
-from rstg.data.video import VideoError, import_av
+from rstg.data.video import VideoError
 from rstg.data.video_dataset import VideoDataset, ViewDataset
 from rstg.errors import check_choice
 from rstg.training.video_config import VideoDataConfig
