@@ -155,3 +155,21 @@ def test_what_is_wrong_is_one_line(model, dataset, tmp_path, capsys):
     (tmp_path / "skip.txt").write_text("broken.mp4\n")
     assert main(["test", str(model), f"data.skip=[{tmp_path / 'skip.txt'}]", *broken]) == 0
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["figures"]["skipped"] == 1
+
+
+@pytest.mark.parametrize("square", [False, True])
+def test_rstg_predict_answers_as_rstg_test_does(square, dataset, tmp_path, capsys):
+    torch.manual_seed(0)
+    data = VideoDataConfig(val=str(dataset), **{**DATA, "sampling": "segments", "square": square})
+    config = VideoConfig(device="cpu", precision="float32", data=data)
+    network = rstg.create_model("c2d_r50", num_classes=2, width=4)
+    folder = rstg.save(network, tmp_path / "model", run=config.as_dict(), classes=["tall", "wide"])
+    assert main(["test", str(folder), "--views", "1", "--out", str(tmp_path / "out")]) == 0
+    capsys.readouterr()
+    assert main(["predict", str(folder), str(dataset), "--json", "--workers", "1"]) == 0
+    answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    for row, answer in zip(rows_of(tmp_path / "out" / "videos.csv"), answers, strict=True):
+        assert row["id"] in answer["file"]
+        logits = torch.tensor([float(row["logit_0"]), float(row["logit_1"])])
+        for top in answer["top"]:
+            assert top["probability"] == pytest.approx(float(logits.softmax(0)[top["number"]]), abs=2e-5)

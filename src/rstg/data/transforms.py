@@ -60,9 +60,14 @@ def crop(clip: Clip, top: int, left: int, size: int) -> Clip:
     return clip[..., top : top + size, left : left + size]
 
 
+def resize_for(clip: Clip, scheme: ViewScheme) -> Clip:
+    """Frames as the crops of a scheme are cut from."""
+    return (resize_square if scheme.square else resize_short_side)(clip, scheme.short_side)
+
+
 def view_clip(clip: Clip, scheme: ViewScheme, view: View) -> Clip:
     """What a view shows of the frames that it sampled: resized, and its crop."""
-    resized = (resize_square if scheme.square else resize_short_side)(clip, scheme.short_side)
+    resized = resize_for(clip, scheme)
     top, left = scheme.corner(view, *resized.shape[-2:])
     return crop(resized, top, left, scheme.size)
 

@@ -16,7 +16,7 @@ from rstg.data import pair_names
 from rstg.data.annotations import read_ids
 from rstg.data.sampling import ViewScheme, view_scheme
 from rstg.data.something import read_numbers
-from rstg.data.transforms import crop, resize_short_side
+from rstg.data.transforms import crop, resize_for
 from rstg.models.zoo import MODELS, name_of
 from rstg.weights import CONFIG, load, read_facts
 
@@ -25,7 +25,7 @@ _LONGEST = 16
 # Pillow's weights of red, green and blue, in 65536ths: gray stays what it is.
 _LUMA = (19595, 38470, 7471)
 # What a run states of its clips, by the names of view_scheme.
-_SAMPLED = ("frames", "size", "short_side", "sampling", "stride")
+_SAMPLED = ("frames", "size", "short_side", "square", "sampling", "stride")
 
 
 class Ranked(NamedTuple):
@@ -69,7 +69,7 @@ class Intake:
         if self.gray:
             weights = torch.tensor(_LUMA, dtype=torch.int32).view(3, 1, 1)
             clip = ((clip.int() * weights).sum(1, keepdim=True).add_(1 << 15) >> 16).byte()
-        return _square(clip, self.scheme.size) if self.whole else resize_short_side(clip, self.scheme.short_side)
+        return _square(clip, self.scheme.size) if self.whole else resize_for(clip, self.scheme)
 
     def centre(self, resized: UInt8[Tensor, "t c y x"]) -> UInt8[Tensor, "t c s s"]:
         """The middle of resized frames: what a single view and a stream see."""
