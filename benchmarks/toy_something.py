@@ -66,21 +66,39 @@ def train(work: Path) -> None:
     finish(*running)
 
 
-def told_apart(scores: np.ndarray, labels: np.ndarray, templates: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """How often a video's class scores above those that are like it, and by chance would; by template."""
-    number = {template["label"]: template["number"] for template in templates}
-    found = {}
-    for template in templates:
-        own, like = template["number"], [number[label] for label in template["like"]]
-        rows = scores[labels == own]
-        right = int((rows[:, [own]] > rows[:, like]).all(1).sum()) if like else 0
-        found[template["label"]] = {
-            "group": template["group"],
-            "videos": len(rows),
-            "top1": float((rows.argmax(1) == own).mean()),
-            "told_apart": right / len(rows) if like else None,
-            "chance": 1 / (1 + len(like)),
-        }
+def alike(templates: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Sets of classes that share their frames or their motion, with each other or through a third."""
+    named = {template["label"]: template for template in templates}
+    sets: list[list[dict[str, Any]]] = []
+    left = list(named)
+    while left:
+        reached = [left.pop(0)]
+        for label in reached:
+            reached += [other for other in named[label]["like"] if other not in reached]
+        left = [label for label in left if label not in reached]
+        if len(reached) > 1:
+            sets.append([named[label] for label in reached])
+    return sets
+
+
+def told_apart(scores: np.ndarray, labels: np.ndarray, templates: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Accuracy within each set of classes that are alike, where the others are left out; and by chance."""
+    found = []
+    for members in alike(templates):
+        numbers = np.array([template["number"] for template in members])
+        chosen = np.isin(labels, numbers)
+        right = int((numbers[scores[chosen][:, numbers].argmax(1)] == labels[chosen]).sum())
+        low, high = wilson_interval(right, int(chosen.sum()))
+        found.append(
+            {
+                "classes": [template["label"] for template in members],
+                "group": members[0]["group"],
+                "videos": int(chosen.sum()),
+                "accuracy": right / int(chosen.sum()),
+                "interval_95": [low, high],
+                "chance": 1 / len(members),
+            }
+        )
     return found
 
 
@@ -110,7 +128,7 @@ def test(name: str, work: Path) -> dict[str, Any]:
         "top1": tested["figures"]["top1"],
         "top1_interval_95": tested["figures"]["top1_interval_95"],
         "groups": groups,
-        "templates": told_apart(scores, labels, templates),
+        "alike": told_apart(scores, labels, templates),
         "classes": len(templates),
         "parameters": count_parameters(model),
         "macs": count_macs(model, (3, data["frames"], data["size"], data["size"])),
@@ -136,12 +154,11 @@ def page(results: dict[str, Any]) -> str:
             cells.append(f"{group['top1']:.3f} ({low:.3f} to {high:.3f})")
         cells += [f"{found['parameters']:,}", f"{found['macs'] / 1e6:.0f}", f"{found['training_clips']:,}"]
         rows.append([*cells, f"{found['training_seconds'] / 60:.0f} min"])
-    pairs = []
-    for label, one in first["templates"].items():
-        if one["told_apart"] is None:
-            continue
-        each = [found["templates"][label] for found in figures.values()]
-        pairs.append([label, one["group"], f"{one['chance']:.2f}", *(f"{two['told_apart']:.2f}" for two in each)])
+    sets = []
+    for at, one in enumerate(first["alike"]):
+        each = [found["alike"][at] for found in figures.values()]
+        cells = ["{:.2f} ({:.2f} to {:.2f})".format(two["accuracy"], *two["interval_95"]) for two in each]
+        sets.append(["; ".join(one["classes"]), one["group"], one["videos"], f"{one['chance']:.2f}", *cells])
     names = [NETWORKS[name] for name in figures]
     return (
         "# Generated videos of objects that interact\n\n"
@@ -152,10 +169,9 @@ def page(results: dict[str, Any]) -> str:
         "in who moves and whether objects touch, too.\n\n"
         + table(header, rows)
         + "\n\n## Told from what is like it\n\n"
-        "How often the class of a video scores above the classes that it shares its frames or its motion with, and "
-        "how often chance would.\n\n"
-        + table(["class", "group", "chance", *names], pairs)
-        + "\n\n![Told apart, by class](toy_something.png)\n\n"
+        "Accuracy among classes that share their frames or their motion, the scores of all others left out.\n\n"
+        + table(["classes", "group", "videos", "chance", *names], sets)
+        + "\n\n![Accuracy among classes that are alike](toy_something.png)\n\n"
         + provenance({**results, "config": {"videos": VIDEOS, "seed": first["run"]["seed"]}})
         + "\n"
     )
@@ -164,14 +180,11 @@ def page(results: dict[str, Any]) -> str:
 def write_report(results: dict[str, Any], out: Path) -> None:
     """Write the page and the picture of the results into a folder."""
     figures = results["figures"]
-    first = next(iter(figures.values()))["templates"]
-    shown = [label for label, one in first.items() if one["told_apart"] is not None]
-    values = {
-        NETWORKS[name]: [found["templates"][label]["told_apart"] for label in shown] for name, found in figures.items()
-    }
-    chance = [first[label]["chance"] for label in shown]
-    names = [f"{label} ({first[label]['group']})" for label in shown]
-    dots_picture(names, values, chance, "told from what is like it", (out / RESULTS).with_suffix(".png"))
+    sets = next(iter(figures.values()))["alike"]
+    values = {NETWORKS[name]: [one["accuracy"] for one in found["alike"]] for name, found in figures.items()}
+    names = ["\n".join(one["classes"]) for one in sets]
+    chance = [one["chance"] for one in sets]
+    dots_picture(names, values, chance, "accuracy among classes that are alike", (out / RESULTS).with_suffix(".png"))
     write_page(out / RESULTS, page(results))
 
 

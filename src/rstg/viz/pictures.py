@@ -117,7 +117,8 @@ def dots_picture(
     Args:
         names: Of the classes. values: Of each network, by its name. chance: Of each class. xlabel: What is shown.
     """
-    figure = _figure(9, 0.26 * len(names) + 1.1)
+    lines = sum(name.count("\n") + 1 for name in names)
+    figure = _figure(9, 0.16 * lines + 0.1 * len(names) + 1.1)
     axis = figure.subplots()
     rows = np.arange(len(names))
     table = np.array(list(values.values()), float)
@@ -125,7 +126,7 @@ def dots_picture(
     axis.plot(chance, rows, "|", color="grey", ms=11, mew=1.6, label="chance")
     for at, (name, row) in enumerate(values.items()):
         axis.plot(row, rows, "o", color=f"C{at}", ms=7, label=name)
-    axis.set_yticks(rows, names, fontsize=8)
+    axis.set_yticks(rows, names, fontsize=7)
     axis.set(xlim=(-0.02, 1.02), ylim=(len(names) - 0.4, -0.6), xlabel=xlabel)
     axis.grid(axis="x", color="whitesmoke")
     axis.set_axisbelow(True)
