@@ -153,7 +153,7 @@ def test_names_are_numbers_where_nobody_knows_them(tmp_path):
 def test_files_folders_and_patterns(films, tmp_path):
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "empty").mkdir()
-    for name in ("a/2.mp4", "a/1.WebM", "a/b/3.avi", "a/b/notes.txt", "a/b/.hidden.mp4", "odd[1].mp4"):
+    for name in ("a/2.mp4", "a/1.WebM", "a/cover.jpg", "a/b/3.avi", "a/b/notes.txt", "a/b/.hidden.mp4", "odd[1].mp4"):
         (tmp_path / name).touch()
     given = [tmp_path / "a", tmp_path / "odd[1].mp4", tmp_path / "*.mp4", tmp_path / "a/**/*.avi", films / "frames"]
     found = find_videos(given)

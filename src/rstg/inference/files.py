@@ -17,8 +17,9 @@ _SUFFIXES = (*VIDEO_SUFFIXES, ".gif")
 def find_videos(given: Iterable[str | Path]) -> list[Path | VideoError]:
     """The videos of paths and patterns, each once, in the order given; a VideoError in the place of what has none.
 
-    A file is a video whatever its name; a folder with pictures in it is one, too. Of another folder those in it and
-    below it are taken, by the names of files, sorted. A pattern (*, ?, [], ** for any folders) stands for what fits.
+    A file is a video whatever its name; a folder of pictures, without folders or videos in it, is one, too. Of another
+    folder those in it and below it are taken, by the names of files, sorted. A pattern (*, ?, [], ** for any folders)
+    stands for what fits.
     """
     found: dict[Path | VideoError, None] = {}
     for path in given:
@@ -47,10 +48,8 @@ def _videos_at(path: Path) -> Iterator[Path | VideoError]:
 def _walk(folder: Path) -> Iterator[Path]:
     for place, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        if any(is_frame(Path(name)) for name in files):
-            folders.clear()
+        videos = [name for name in sorted(files) if name.lower().endswith(_SUFFIXES) and not name.startswith(".")]
+        # A picture beside videos, a cover or an overview, is none of them.
+        if not (folders or videos) and any(is_frame(Path(name)) for name in files):
             yield Path(place)
-            continue
-        for name in sorted(files):
-            if name.lower().endswith(_SUFFIXES) and not name.startswith("."):
-                yield Path(place) / name
+        yield from (Path(place) / name for name in videos)
