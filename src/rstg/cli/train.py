@@ -6,8 +6,6 @@ import sys
 from collections.abc import Sequence
 
 from rstg.cli.options import Parser, add_run_options
-from rstg.cli.runs import load_run
-from rstg.training.video_config import VideoConfig
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -17,8 +15,11 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--out", type=str, required=True, help="folder of the run")
     parser.add_argument("--resume", action="store_true", help="go on with the run in the folder")
     options = parser.parse_args(list(arguments))
-    config = load_run(options.config, options.overrides)
 
+    from rstg.cli.runs import load_run
+    from rstg.training.video_config import VideoConfig
+
+    config = load_run(options.config, options.overrides)
     if isinstance(config, VideoConfig):
         from rstg.training.video_run import train_videos
 
