@@ -167,6 +167,7 @@ def test_a_video_that_cannot_be_decoded_stops_training_by_name_or_is_skipped(wri
         (["optimizer.schedule=steps", "optimizer.milestones=[2000]"], "between 0 and 1"),
         (["data.size=80"], "size=80"),
         (["data.sampling=segment"], "did you mean 'segments'"),
+        (["data.decoder=torchcodek"], "did you mean 'torchcodec'"),
         (["data.val_views=2x2"], "data.val_views"),
         (["data.train=nowhere", "data.val=null"], "data.val is not given"),
         (["data.skip=[nowhere.txt]"], "nowhere.txt"),
@@ -195,6 +196,15 @@ def test_all_problems_of_both_splits_are_one_error(written, dataset, tmp_path, c
     for told in ("listed 2 times", "wide/9.mp4 is missing", "wide/7.mp4 is missing", "has label 4"):
         assert told in error
     assert len(error.splitlines()) == 1
+
+
+def test_shards_are_a_dataset_to_train_on_as_any_other(written, dataset, tmp_path, capsys):
+    for split in ("train", "val"):
+        assert main(["data", "shard", str(dataset / split), "--out", str(tmp_path / split), "--workers", "1"]) == 0
+    here = [f"data.train={tmp_path / 'train'}", f"data.val={tmp_path / 'val'}", "data.workers=1"]
+    assert main(["train", "--config", str(written), "--out", str(tmp_path / "run"), *here, "optimizer.steps=3"]) == 0
+    assert "10 videos to train on, 6 to validate on, of 2 classes" in capsys.readouterr().err
+    assert rstg.load(tmp_path / "run" / "model").num_classes == 2
 
 
 def test_another_configuration_is_not_resumed(written, tmp_path, capsys):

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from rstg.data.folders import FORMATS
 from rstg.data.sampling import SAMPLINGS, VIEWS, ViewScheme, view_scheme
 from rstg.data.transforms import TrainTransform
+from rstg.data.video import DECODERS
 from rstg.errors import check_choice, check_whole
 from rstg.training.config import OptimizerConfig, RunConfig
 
@@ -57,6 +58,7 @@ class VideoDataConfig:
         eval_batch_size: Views of a batch outside training.
         workers: Processes that decode; null is as many as cores, or half of them where the network runs on a CPU.
         seconds: Deadline of a video, whose decoder is then a process beside; null for none.
+        decoder: "pyav" or "torchcodec", which gives the same frames.
     """
 
     train: str | None = None
@@ -82,9 +84,11 @@ class VideoDataConfig:
     eval_batch_size: int = 8
     workers: int | None = None
     seconds: float | None = None
+    decoder: str = "pyav"
 
     def __post_init__(self) -> None:
         check_choice("data.format", self.format, ("auto", *FORMATS))
+        check_choice("data.decoder", self.decoder, DECODERS)
         check_choice("data.sampling", self.sampling, SAMPLINGS)
         check_choice("data.val_views", self.val_views, VIEWS)
         check_choice("data.test_views", self.test_views, VIEWS)

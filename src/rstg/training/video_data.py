@@ -313,7 +313,7 @@ class VideoData(LightningDataModule):
         train = splits["train"]
         transform = train_transform(config, train.classes)
         self._clips = VideoDataset(
-            train, config.frames, config.sampling, config.stride, transform, seed, config.seconds
+            train, config.frames, config.sampling, config.stride, transform, seed, config.seconds, config.decoder
         )
 
     def _place(self) -> tuple[int, int, int]:
@@ -353,6 +353,6 @@ def view_loader(
     videos: VideoList, views: Views, numbers: Sequence[int], config: VideoDataConfig, workers: int, device: str
 ) -> DataLoader[Any]:
     """Batches of the views of these numbers, in their order."""
-    clips = Subset(ViewDataset(videos, views, config.seconds), numbers)
+    clips = Subset(ViewDataset(videos, views, config.seconds, config.decoder), numbers)
     items = _Items(clips.__getitem__, len(numbers))
     return make_loader(items, max(1, len(numbers)), workers, device, batch_size=config.eval_batch_size)
