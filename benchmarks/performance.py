@@ -131,8 +131,9 @@ def growth(longest: int, seconds: float) -> dict[str, Any]:
         "non-local block": NonLocalBlock(CHANNELS),
         "full space-time attention": FullAttention(CHANNELS),
     }
-    # Every place with every place is four times the keys at twice the width: a minute a pass beyond this.
-    most = {"full space-time attention": 128}
+    # Every place with every place is four times the keys at twice the width: a minute a pass beyond this. A non-local
+    # block's weights alone are 10 GB at 512 frames, twice.
+    most = {"full space-time attention": 128, "non-local block": 256}
     found: dict[str, Any] = {name: {} for name in networks}
     frames = 8
     while frames <= longest:
