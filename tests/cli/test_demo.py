@@ -19,7 +19,8 @@ def test_the_demo_ends_in_a_report(tmp_path, capsys):
     for name in ("accuracy", "curves", "contact_sheet", "attention", "confusion"):
         assert (out / f"{name}.png").stat().st_size > 1000 and f"{name}.png" in told
     # The live networks trained on the same videos, each with curves of its own.
-    curves = [read_curves(folder / "train" / "curves.csv") for folder in sorted((out / "live").iterdir()) if folder.is_dir()]
+    folders = [folder for folder in sorted((out / "live").iterdir()) if folder.is_dir()]
+    curves = [read_curves(folder / "train" / "curves.csv") for folder in folders]
     assert len(curves) == 3 and all(rows[-1]["videos"] == 16 for rows in curves)
     assert len({rows[-1]["val/loss"] for rows in curves}) == 3
 
