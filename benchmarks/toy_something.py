@@ -164,8 +164,8 @@ def page(results: dict[str, Any]) -> str:
         "# Generated videos of objects that interact\n\n"
         "C2D and RSTG-C2D (configs/toy_something) from random weights on videos of `rstg data toy-something`; the two "
         "differ in the graph alone, and were trained at the same time, on a core each. Top-1 on test videos, with 95% "
-        f"intervals; {first['classes']} classes, chance {1 / first['classes']:.2f}. C2D is a mean "
-        "over frames, after a max pool over pairs of neighbouring ones, so it cannot tell a class from its reverse. The "
+        f"intervals; {first['classes']} classes, chance {1 / first['classes']:.2f}. C2D is a mean over "
+        "frames, after a max pool over pairs of neighbouring ones, so it cannot tell a class from its reverse. The "
         "pool may show it speed: 'Pretending to put' moves twice as fast as 'Putting'. `interaction` holds reverse "
         "pairs, too: its figure is of order in part, and the sets below tell more.\n\n"
         + table(header, rows)
