@@ -118,6 +118,33 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint_with_workers(written, tmp
     assert same_weights(tmp_path / "whole", tmp_path / "cut")
 
 
+@pytest.mark.parametrize("left", [True, False])
+def test_a_run_that_was_copied_or_moved_keeps_its_best(left, written, tmp_path, monkeypatch):
+    """Validations of steps 3, 6 and 7 find 0.9, 0.2 and 0.1; between the first two the folder becomes another."""
+    log = VideoClassifier.log_dict
+
+    def log_dict(self, figures, **how):
+        if "val/top1" in figures:
+            figures = {**figures, "val/top1": {3: 0.9, 6: 0.2, 7: 0.1}[self.trainer.global_step]}
+        log(self, figures, **how)
+
+    def stop():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(VideoClassifier, "log_dict", log_dict)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        stop_at(patched, 9, stop)
+        train_videos(config_of(written), tmp_path / "there")
+    shutil.copytree(tmp_path / "there", tmp_path / "here")
+    if not left:
+        shutil.rmtree(tmp_path / "there")
+    train_videos(config_of(written), tmp_path / "here", resume=True)
+    assert rstg.weights.read_facts(tmp_path / "here" / "model")["step"] == 3
+    (tmp_path / "here" / "train" / "best.ckpt").unlink()
+    with pytest.raises(FileNotFoundError, match="best.ckpt is missing"):
+        train_videos(config_of(written), tmp_path / "here", resume=True)
+
+
 def test_accumulated_parts_are_one_batch(written, tmp_path):
     """Without batch statistics and dropout; one step, since rounding grows from step to step."""
     rstg.save(rstg.create_model("c2d_r50", num_classes=2, width=4), tmp_path / "start")

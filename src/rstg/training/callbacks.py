@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 
 from rstg.data.video import VideoError
 from rstg.files import replacing
@@ -88,6 +88,31 @@ class ValidateAtEnd(Callback):
         """Ask for it."""
         if trainer.global_step >= trainer.max_steps:
             trainer.should_stop = True
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """ModelCheckpoint of a run whose folder may be moved or copied before it goes on.
+
+    ModelCheckpoint keeps absolute paths, and forgets the best score where the folder is another: the next validation
+    would count as the best one, and take the place of a better one.
+    """
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the state, with its files in this folder.
+
+        Raises:
+            FileNotFoundError: if the best checkpoint is not in it.
+        """
+        here = Path(self.dirpath or ".")
+
+        def moved(path: str) -> str:
+            return str(here / Path(path).name) if path else ""
+
+        paths = {key: moved(state_dict[key]) for key in ("best_model_path", "kth_best_model_path", "last_model_path")}
+        best = {moved(path): score for path, score in state_dict["best_k_models"].items()}
+        super().load_state_dict({**state_dict, **paths, "best_k_models": best, "dirpath": self.dirpath})
+        if self.monitor and self.best_model_path and not Path(self.best_model_path).is_file():
+            raise FileNotFoundError(f"{self.best_model_path} is missing: the best checkpoint of the run that is resumed")
 
 
 class LastCheckpoint(Checkpoint):

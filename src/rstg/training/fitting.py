@@ -12,13 +12,12 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import nn
 
 from rstg.files import write_json
 from rstg.results import cpu_facts
-from rstg.training.callbacks import CleanInterrupt, LastCheckpoint
+from rstg.training.callbacks import BestCheckpoint, CleanInterrupt, LastCheckpoint
 from rstg.training.config import OptimizerConfig, RunConfig
 from rstg.training.memory import keep_freed_memory
 
@@ -57,7 +56,7 @@ def make_trainer(
     best: str | None,
     accumulate: int = 1,
     checkpoint_every: int | None = None,
-) -> tuple[pl.Trainer, ModelCheckpoint]:
+) -> tuple[pl.Trainer, BestCheckpoint]:
     """Trainer of a stage, and what keeps its best.
 
     Args:
@@ -69,7 +68,7 @@ def make_trainer(
     keep_freed_memory()
     folder.mkdir(parents=True, exist_ok=True)
     # Where there is validation this keeps the best, and LastCheckpoint the last.
-    kept = ModelCheckpoint(
+    kept = BestCheckpoint(
         folder,
         filename="best",
         monitor=best,
