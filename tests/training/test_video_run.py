@@ -176,6 +176,31 @@ def test_a_video_that_cannot_be_decoded_stops_training_by_name_or_is_skipped(wri
     assert facts["classes"] == ["tall", "wide"] and facts["run"]["data"]["skip"] == [str(tmp_path / "skip.txt")]
 
 
+@pytest.mark.parametrize(("every", "kept"), [(3, 3), (7, 6)])
+def test_a_validation_video_that_cannot_be_decoded_costs_neither_steps_nor_figures(
+    every, kept, written, dataset, tmp_path, capsys
+):
+    """In the middle of a run, and after its last step."""
+    broken = tmp_path / "set"
+    shutil.copytree(dataset, broken)
+    (broken / "val" / "tall" / "bad.mp4").write_bytes(b"no video")
+    (tmp_path / "skip.txt").write_text("tall/bad\n")
+    moved = [f"data.train={broken / 'train'}", f"data.val={broken / 'val'}", f"validate_every={every}"]
+    moved.append(f"checkpoint_every={6 if every == 7 else 500}")
+    run, whole = tmp_path / "run", tmp_path / "whole"
+    command = ["train", "--config", str(written), "--out"]
+    assert main([*command, str(run), *moved]) == 2
+    assert "tall/bad.mp4" in capsys.readouterr().err
+    assert torch.load(run / "train" / "last.ckpt", weights_only=True)["global_step"] == kept
+    moved.append(f"data.skip=[{tmp_path / 'skip.txt'}]")
+    assert main([*command, str(run), *moved, "--resume"]) == 0
+    assert main([*command, str(whole), *moved]) == 0
+    assert same_weights(run, whole)
+    one, other = (np.genfromtxt(of / "train" / "curves.csv", delimiter=",", names=True) for of in (run, whole))
+    for figure in ("step", "valloss", "valtop1"):
+        np.testing.assert_array_equal(one[figure], other[figure])
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [

@@ -152,9 +152,21 @@ class LastCheckpoint(Checkpoint):
             self._save(trainer)
 
     def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
-        """Keep what was trained when a training video cannot be decoded: no step has been begun."""
-        if self.every is not None and isinstance(exception, VideoError) and trainer.training and self._at_step:
-            self._save(trainer)
+        """Keep what was trained when a video cannot be decoded: no step has been begun.
+
+        A validation that it cuts off is repeated as a whole by the resumed run. After the last step Lightning would
+        not do so: there the run goes on from the checkpoint before.
+        """
+        if self.every is None or not isinstance(exception, VideoError) or not self._at_step:
+            return
+        if trainer.validating:
+            if trainer.global_step >= trainer.max_steps:
+                return
+            # So Lightning knows one that was cut off: in the middle of a batch, here of its first.
+            views = trainer.fit_loop.epoch_loop.val_loop.batch_progress
+            views.reset()
+            views.total.ready = views.total.started = 1
+        self._save(trainer)
 
 
 class CleanInterrupt(Callback):
