@@ -237,6 +237,17 @@ def test_what_is_wrong_is_told_before_anything_is_written(changes, told, written
     assert not (tmp_path / "run").exists()
 
 
+def test_a_kept_classifier_means_the_same_classes(written, dataset, tmp_path, capsys):
+    rstg.save(rstg.create_model("c2d_r50", num_classes=2, width=4), tmp_path / "start", classes=["wide", "tall"])
+    command = ["train", "--config", str(written), "--out", str(tmp_path / "run"), "optimizer.steps=1"]
+    command += [f"model.weights={tmp_path / 'start'}", "model.classifier=keep"]
+    assert main(command) == 2
+    assert "'tall' is in the place of 'wide'" in capsys.readouterr().err and not (tmp_path / "run").exists()
+    (tmp_path / "classes.txt").write_text("wide\ntall\n")
+    assert main([*command, f"data.classes={tmp_path / 'classes.txt'}"]) == 0
+    assert rstg.weights.read_facts(tmp_path / "run" / "model")["classes"] == ["wide", "tall"]
+
+
 def test_all_problems_of_both_splits_are_one_error(written, dataset, tmp_path, capsys):
     (tmp_path / "train.txt").write_text("wide/0.mp4 0\nwide/0.mp4 0\nwide/9.mp4 1\n")
     (tmp_path / "val.txt").write_text("wide/7.mp4 0\nwide/0.mp4 4\n")

@@ -18,7 +18,7 @@ from rstg.training.fitting import CURVES, LAST, claim, fit, make_trainer, resolv
 from rstg.training.video_config import VideoConfig
 from rstg.training.video_data import VideoData, read_splits
 from rstg.training.video_module import VideoClassifier
-from rstg.weights import start_from
+from rstg.weights import read_facts, start_from
 
 # What may be another when a run goes on: where it runs, and videos that turned out to be damaged.
 _FREE = ("device", "data.root", "data.skip", "data.workers", "data.seconds", "data.eval_batch_size", "checkpoint_every")
@@ -53,6 +53,26 @@ def build_model(config: VideoConfig, classes: int) -> tuple[Any, list[str]]:
     return model, []
 
 
+def _check_kept(config: VideoConfig, classes: tuple[str, ...]) -> None:
+    """See that a classifier that is kept has the dataset's classes in the dataset's order, where the model tells its.
+
+    Raises:
+        ValueError: if it has others.
+    """
+    weights = Path(config.model.weights or "")
+    if config.model.classifier != "keep" or not weights.is_dir():
+        return
+    known = read_facts(weights).get("classes")
+    if known is None or tuple(known) == classes:
+        return
+    other = next(((ours, theirs) for ours, theirs in zip(classes, known, strict=False) if ours != theirs), None)
+    told = f": {other[0]!r} is in the place of {other[1]!r}" if other is not None else ""
+    raise ValueError(
+        f"model.classifier='keep': the dataset has other classes than {weights}{told}; give their names in its order "
+        f"(data.classes=FILE), or take a new classifier"
+    )
+
+
 def train_videos(config: VideoConfig, out: str | Path, resume: bool = False) -> Path:
     """Train a network on videos; the folder `out` then holds model/ (best on validation), curves and checkpoints.
 
@@ -78,6 +98,7 @@ def train_videos(config: VideoConfig, out: str | Path, resume: bool = False) -> 
     pl.seed_everything(config.seed, verbose=False)
     data = VideoData(config.data, splits, how.steps, how.batch_size, how.accumulate, config.seed, device)
     model, new = build_model(config, len(train.classes))
+    _check_kept(config, train.classes)
     module = VideoClassifier(model, counted, val)
     claim(out, config.as_dict(), resume, _FREE)
     told = f"{len(train)} videos to train on, {len(val)} to validate on, of {len(train.classes)} classes"
