@@ -20,7 +20,7 @@ import rstg
 from rstg.cli.main import main
 from rstg.cli.runs import load_run
 from rstg.training.video_config import VideoConfig, VideoOptimizerConfig
-from rstg.training.video_data import ClipOrder
+from rstg.training.video_data import ClipOrder, read_splits
 from rstg.training.video_module import VideoClassifier, weight_groups
 from rstg.training.video_run import build_model, train_videos
 
@@ -313,6 +313,20 @@ def test_weights_have_the_rate_and_decay_of_their_kind(written):
     assert {(round(lr, 9), decay) for lr, decay in groups} == {(0.1, 0.5), (0.1, 0.0), (0.01, 0.5), (0.01, 0.0)}
     assert groups[(0.1, 0.5)] == [model.classifier.weight]
     assert sum(len(weights) for weights in groups.values()) == len(list(model.parameters()))
+
+
+def test_non_local_blocks_that_are_new_have_the_rate_of_what_is_new(written, tmp_path):
+    rstg.save(rstg.create_model("i3d_r50", num_classes=2, width=4), tmp_path / "i3d")
+    config = config_of(
+        written, "model.name=nl_i3d_r50", "model.options={width: 4}", f"model.weights={tmp_path / 'i3d'}"
+    )
+    config.optimizer.lr, config.optimizer.backbone_lr = 0.1, 0.5
+    model, new = build_model(config, 2)
+    groups = VideoClassifier(model, config, read_splits(config.data)["val"], new).configure_optimizers()
+    found = groups["optimizer"].param_groups
+    rates = {id(weight): group["initial_lr"] for group in found for weight in group["params"]}
+    for name, weight in model.named_parameters():
+        assert rates[id(weight)] == (0.1 if "non_local" in name or name.startswith("classifier") else 0.05), name
 
 
 def test_a_network_starts_from_the_backbone_of_another(written, tmp_path):

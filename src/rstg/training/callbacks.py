@@ -112,7 +112,9 @@ class BestCheckpoint(ModelCheckpoint):
         best = {moved(path): score for path, score in state_dict["best_k_models"].items()}
         super().load_state_dict({**state_dict, **paths, "best_k_models": best, "dirpath": self.dirpath})
         if self.monitor and self.best_model_path and not Path(self.best_model_path).is_file():
-            raise FileNotFoundError(f"{self.best_model_path} is missing: the best checkpoint of the run that is resumed")
+            raise FileNotFoundError(
+                f"{self.best_model_path} is missing: the best checkpoint of the run that is resumed"
+            )
 
 
 class LastCheckpoint(Checkpoint):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,13 +20,15 @@ from rstg.training.video_config import VideoConfig
 from rstg.training.video_data import Batch
 
 
-def weight_groups(model: nn.Module, config: VideoConfig) -> list[dict[str, Any]]:
-    """The weights to be trained, in groups by rate and weight decay."""
+def weight_groups(model: nn.Module, config: VideoConfig, new: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """The weights to be trained, in groups by rate and weight decay; `new` are parts of the backbone, too, that do not
+    come from model.weights."""
+    parts = tuple(f"{part}." for part in new)
     how = config.optimizer
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, weight in model.named_parameters():
         if weight.requires_grad:
-            rate = how.lr * (how.backbone_lr if name.startswith("backbone.") else 1.0)
+            rate = how.lr * (how.backbone_lr if name.startswith("backbone.") and not name.startswith(parts) else 1.0)
             decay = how.weight_decay if how.decay_norms or weight.ndim > 1 else 0.0
             groups.setdefault((rate, decay), []).append(weight)
     return [{"params": weights, "lr": rate, "weight_decay": decay} for (rate, decay), weights in groups.items()]
@@ -36,12 +39,12 @@ class VideoClassifier(LightningModule):
 
     Args:
         model: The network. config: The run, counted in steps.
-        val: The validation videos, whose labels are known.
+        val: The validation videos, whose labels are known. new: As in weight_groups.
     """
 
-    def __init__(self, model: nn.Module, config: VideoConfig, val: VideoList) -> None:
+    def __init__(self, model: nn.Module, config: VideoConfig, val: VideoList, new: Sequence[str] = ()) -> None:
         super().__init__()
-        self.model, self.config, self._classes = model, config, len(val.classes)
+        self.model, self.config, self._classes, self._new = model, config, len(val.classes), new
         if resolve_device(config.device) == "cpu":
             # oneDNN's own order: a third faster, and the same sums.
             self.model.to(memory_format=torch.channels_last_3d)
@@ -94,7 +97,7 @@ class VideoClassifier(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Optimiser and schedule of the configuration."""
-        return make_optimizer(self.model, self.config.optimizer, weight_groups(self.model, self.config))
+        return make_optimizer(self.model, self.config.optimizer, weight_groups(self.model, self.config, self._new))
 
 
 def scores_of(average: ViewAverage) -> Tensor:

@@ -99,7 +99,7 @@ def train_videos(config: VideoConfig, out: str | Path, resume: bool = False) -> 
     data = VideoData(config.data, splits, how.steps, how.batch_size, how.accumulate, config.seed, device)
     model, new = build_model(config, len(train.classes))
     _check_kept(config, train.classes)
-    module = VideoClassifier(model, counted, val)
+    module = VideoClassifier(model, counted, val, new)
     claim(out, config.as_dict(), resume, _FREE)
     told = f"{len(train)} videos to train on, {len(val)} to validate on, of {len(train.classes)} classes"
     print(f"{told}; {how.steps} steps of {how.batch_size} clips", file=sys.stderr)
