@@ -141,7 +141,7 @@ def test_a_run_that_was_copied_or_moved_keeps_its_best(left, written, tmp_path, 
     train_videos(config_of(written), tmp_path / "here", resume=True)
     assert rstg.weights.read_facts(tmp_path / "here" / "model")["step"] == 3
     (tmp_path / "here" / "train" / "best.ckpt").unlink()
-    with pytest.raises(FileNotFoundError, match="best.ckpt is missing"):
+    with pytest.raises(FileNotFoundError, match=r"best\.ckpt is missing"):
         train_videos(config_of(written), tmp_path / "here", resume=True)
 
 

@@ -112,9 +112,7 @@ class BestCheckpoint(ModelCheckpoint):
         best = {moved(path): score for path, score in state_dict["best_k_models"].items()}
         super().load_state_dict({**state_dict, **paths, "best_k_models": best, "dirpath": self.dirpath})
         if self.monitor and self.best_model_path and not Path(self.best_model_path).is_file():
-            raise FileNotFoundError(
-                f"{self.best_model_path} is missing: the best checkpoint of the run that is resumed"
-            )
+            raise FileNotFoundError(f"{self.best_model_path} is missing: the best checkpoint of the run to resume")
 
 
 class LastCheckpoint(Checkpoint):
@@ -165,7 +163,7 @@ class LastCheckpoint(Checkpoint):
             if trainer.global_step >= trainer.max_steps:
                 return
             # So Lightning knows one that was cut off: in the middle of a batch, here of its first.
-            views = trainer.fit_loop.epoch_loop.val_loop.batch_progress
+            views: Any = trainer.fit_loop.epoch_loop.val_loop.batch_progress
             views.reset()
             views.total.ready = views.total.started = 1
         self._save(trainer)
