@@ -155,6 +155,7 @@ def test_what_is_wrong_is_one_line(model, dataset, tmp_path, capsys):
     (tmp_path / "skip.txt").write_text("broken.mp4\n")
     assert main(["test", str(model), f"data.skip=[{tmp_path / 'skip.txt'}]", *broken]) == 0
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["figures"]["skipped"] == 1
+    assert "(1 left out by data.skip)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("square", [False, True])

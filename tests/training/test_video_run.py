@@ -160,6 +160,12 @@ def test_accumulated_parts_are_one_batch(written, tmp_path):
         torch.testing.assert_close(value, four[name], atol=1e-5, rtol=1e-4)
 
 
+def test_parts_with_statistics_of_their_own_are_told(written, tmp_path, capsys):
+    for parts, told in ((2, True), (1, False)):
+        train_videos(config_of(written, f"optimizer.accumulate={parts}", "optimizer.steps=1"), tmp_path / str(parts))
+        assert ("statistics of each part of 2 clips" in capsys.readouterr().err) is told
+
+
 def test_a_video_that_cannot_be_decoded_stops_training_by_name_or_is_skipped(written, dataset, tmp_path, capsys):
     broken = tmp_path / "set"
     shutil.copytree(dataset, broken)

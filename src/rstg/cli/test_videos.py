@@ -71,5 +71,7 @@ def test_videos(
             print(f"{k} {found[k]:.4f} (95% interval {low:.4f} to {high:.4f}) on {found['videos']} videos")
     state.unlink(missing_ok=True)
     told = f"{average.seen.shape[1]} views of each of {len(videos)} videos, {over} averaged"
+    if skipped:
+        told += f" ({skipped} left out by data.skip)"
     print(f"{told}; figures, picture and {CSV} in {folder}", file=sys.stderr)
     return 0

@@ -103,6 +103,9 @@ def train_videos(config: VideoConfig, out: str | Path, resume: bool = False) -> 
     claim(out, config.as_dict(), resume, _FREE)
     told = f"{len(train)} videos to train on, {len(val)} to validate on, of {len(train.classes)} classes"
     print(f"{told}; {how.steps} steps of {how.batch_size} clips", file=sys.stderr)
+    if how.accumulate > 1 and not config.model.options.get("frozen_stats", True):
+        parts = f"each part of {how.batch_size // how.accumulate} clips"
+        print(f"warning: batch norms take their statistics of {parts} (optimizer.accumulate)", file=sys.stderr)
     if new:
         print(f"not from {config.model.weights}, but new: {', '.join(new)}", file=sys.stderr)
     folder = out / "train"
