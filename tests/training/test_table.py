@@ -13,11 +13,13 @@ import yaml
 from safetensors.torch import load_file
 
 from rstg.cli.main import main
+from rstg.cli.options import config_from_dict
 from rstg.metrics import wilson_interval
 from rstg.results import read_results
 from rstg.table import AS_PAPER, OPEN, REVERSED, Row, Run, compare_order, row_from_dict
 from rstg.training.callbacks import CleanInterrupt
 from rstg.training.modules import ClipClassifier, FrameTask
+from rstg.training.run import train
 from rstg.training.side_by_side import SideBySide
 from rstg.viz.table_report import write_table
 
@@ -144,6 +146,17 @@ def test_a_failing_row_is_reported_and_the_others_go_on(configs, tmp_path, capsy
     # One pre-training a seed.
     assert len(list(out.glob("cnn-*/pretrain/pretrained.pt"))) == 2
     assert len({row["top1"] for row in found[1]["runs"]} | {run["seed"] for run in found[1]["runs"]}) >= 2
+
+
+def test_seeds_share_a_cnn_that_has_a_seed_of_its_own(configs, tmp_path):
+    out = tmp_path / "runs"
+    assert table(configs, out, "--seeds", "2", "pretrain.seed=5", rows="mean_lstm") == 0
+    (shared,) = out.glob("cnn-*/pretrain/pretrained.pt")
+    stated = read_results(out / "mean_lstm" / "seed1" / "metrics.json")["config"]
+    assert (stated["seed"], stated["pretrain"]["seed"]) == (1, 5)
+    train(config_from_dict(stated), tmp_path / "alone")
+    cnn, alone = (torch.load(path, weights_only=True) for path in (shared, tmp_path / "alone/pretrain/pretrained.pt"))
+    assert all(torch.equal(value, alone[key]) for key, value in cnn.items())
 
 
 @pytest.mark.parametrize(

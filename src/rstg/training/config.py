@@ -58,6 +58,13 @@ class DataConfig:
             check_whole(f"data.{name}", getattr(self, name))
 
 
+def check_seed(name: str, seed: int) -> None:
+    """Raise ValueError unless it is a whole number that every generator takes."""
+    check_whole(name, seed, least=0)
+    if seed >= 2**32:
+        raise ValueError(f"{name}={seed} must be less than 2**32")
+
+
 @dataclass
 class OptimizerConfig:
     """How weights are changed.
@@ -117,6 +124,8 @@ class PretrainConfig:
             CNN with class_maps=10).
         optimizer: How.
         freeze: Leave the CNN as it is afterwards, batch statistics included.
+        seed: Of the CNN's first weights and of its frames; null is the run's. With one of its own, runs of several
+            seeds share the CNN.
 
     Source: paper, section 4.1, for "digit"; "where" is not in the paper.
     """
@@ -124,9 +133,12 @@ class PretrainConfig:
     task: str = "digit"
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     freeze: bool = False
+    seed: int | None = None
 
     def __post_init__(self) -> None:
         check_choice("task", self.task, TASKS)
+        if self.seed is not None:
+            check_seed("pretrain.seed", self.seed)
 
 
 @dataclass
@@ -149,9 +161,7 @@ class RunConfig:
         check_choice("precision", self.precision, PRECISIONS)
         check_choice("device", self.device, ("auto", "cpu", "cuda"))
         check_whole("validate_every", self.validate_every)
-        check_whole("seed", self.seed, least=0)
-        if self.seed >= 2**32:
-            raise ValueError(f"seed={self.seed} must be less than 2**32")
+        check_seed("seed", self.seed)
 
     def as_dict(self) -> dict[str, Any]:
         """The run as plain values, as in its YAML."""

@@ -36,13 +36,21 @@ def _shown(name: str, optimizer: OptimizerConfig, folder: Path) -> list[pl.Callb
     return [Progress(name, optimizer.steps, optimizer.batch_size), CurveLog(folder / CURVES, optimizer.batch_size)]
 
 
+def pretraining_seed(config: TrainConfig, how: PretrainConfig) -> int:
+    """Seed of the CNN's first weights and frames."""
+    return config.seed if how.seed is None else how.seed
+
+
 def pretrain(config: TrainConfig, how: PretrainConfig, cnn: nn.Module, folder: Path, resume: bool) -> None:
     """Pre-train the network's CNN in place; its weights stand in the folder when it is done."""
     done = folder / DONE
     if resume and done.is_file():
         cnn.load_state_dict(torch.load(done, weights_only=True))
         return
-    data = SyncMNISTData(config.data, seed=config.seed)
+    seed = pretraining_seed(config, how)
+    # The task's head is the same whatever network the CNN was made with.
+    pl.seed_everything(seed, verbose=False)
+    data = SyncMNISTData(config.data, seed=seed)
     videos = SyncMNIST(frame_scenes(data, how.optimizer.steps, how.optimizer.batch_size))
     shown = _shown(f"pre-training ({how.task})", how.optimizer, folder)
     trainer, _ = make_trainer(config, how.optimizer, folder, shown, best=None)
@@ -79,6 +87,10 @@ def train(
         if pretrained is not None:
             model.cnn.load_state_dict(torch.load(Path(pretrained) / "pretrain" / DONE, weights_only=True))
         else:
+            if config.pretrain.seed is not None:
+                pl.seed_everything(config.pretrain.seed, verbose=False)
+                first: Any = create_model(config.model.name, **config.model.options)
+                model.cnn.load_state_dict(first.cnn.state_dict())
             pretrain(config, config.pretrain, model.cnn, out / "pretrain", resume)
     pl.seed_everything(config.seed, verbose=False)
     folder = out / "train"

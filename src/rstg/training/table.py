@@ -23,7 +23,7 @@ from rstg.results import read_results, write_results
 from rstg.table import Row, Run
 from rstg.training.config import TrainConfig
 from rstg.training.fitting import CURVES
-from rstg.training.run import DONE, evaluate, pretrain, train
+from rstg.training.run import DONE, evaluate, pretrain, pretraining_seed, train
 from rstg.training.table_progress import TableProgress
 from rstg.training.together import fits, groups, is_trained, read_members, train_group, training_rate
 from rstg.weights import load
@@ -110,13 +110,14 @@ def shared_cnn(config: TrainConfig, out: Path) -> Path:
     stated = {
         "cnn": {key: options[key] for key in ("in_channels", "channels", "cnn")},
         "data": {key: value for key, value in plain["data"].items() if key not in tested},
-        **{key: plain[key] for key in ("pretrain", "seed", "precision", "device")},
+        **{key: plain[key] for key in ("pretrain", "precision", "device")},
+        "seed": pretraining_seed(config, config.pretrain),
     }
     key = hashlib.sha256(json.dumps(stated, sort_keys=True).encode()).hexdigest()[:8]
     folder = out / f"cnn-{key}"
     if not (folder / "pretrain" / DONE).is_file():
         # By itself, so that its first weights do not depend on whose turn it is.
-        pl.seed_everything(config.seed, verbose=False)
+        pl.seed_everything(stated["seed"], verbose=False)
         cnn = FrameCNN(options["in_channels"], tuple(options["channels"]), **options["cnn"])
         write_json(folder / "cnn.json", stated)
         pretrain(config, config.pretrain, cnn, folder / "pretrain", resume=True)
