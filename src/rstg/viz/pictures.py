@@ -76,6 +76,30 @@ def accuracies_picture(
     return _save(figure, path)
 
 
+def costs_picture(points: Mapping[str, tuple[float, Sequence[float]]], path: str | Path, xlabel: str) -> Path:
+    """Accuracy against cost, a numbered mark each; those that nothing cheaper reaches are filled and joined.
+
+    Args:
+        points: Of each network, by its name: its cost, and its accuracy as (value, lowest, highest).
+    """
+    figure = _figure(9, 4.6)
+    axis = figure.subplots()
+    best: list[str] = []
+    for name in sorted(points, key=lambda name: (points[name][0], -points[name][1][0])):
+        if not best or points[name][1][0] > points[best[-1]][1][0]:
+            best.append(name)
+    axis.plot([points[name][0] for name in best], [points[name][1][0] for name in best], color="C0", lw=1, zorder=1)
+    for number, name in enumerate(sorted(points, key=lambda name: -points[name][1][0]), 1):
+        x, (y, low, high) = points[name]
+        fill, ink = ("C0", "white") if name in best else ("white", _INK)
+        axis.errorbar(x, y, [[y - low], [high - y]], color="silver", lw=0.9, zorder=2)
+        axis.plot(x, y, "o", ms=13, mfc=fill, mec="C0", zorder=3, label=f"{number}  {name}", ls="none")
+        axis.annotate(str(number), (x, y), color=ink, fontsize=8, ha="center", va="center", zorder=4)
+    axis.set(xlabel=xlabel, ylabel="top-1 on validation videos", ylim=(0, 1), xlim=(0, None))
+    figure.legend(fontsize=8, loc="outside right upper", markerscale=0.5)
+    return _save(figure, path)
+
+
 def confusion_picture(matrix: NDArray[np.integer], names: Sequence[str], path: str | Path) -> Path:
     """What was taken for what: rows are true classes, shares of a row as colour."""
     # Labels of 6 points need 0.14 inches each.
