@@ -24,6 +24,8 @@ COMMANDS = {
     "bench": "what the block or a network costs: time, memory, messages, the machine's own speed beside it",
     "export": "a network as an ONNX or torch.export file: the clip model, or the one-frame step",
 }
+# Commands that torchrun may start several times, to do one thing together.
+TOGETHER = ("train", "test")
 # Commands whose module cannot have their name.
 MODULES = {"import": "import_weights"}
 
@@ -33,16 +35,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     description = "Recurrent space-time graph networks for video."
     command = choose("rstg", description, COMMANDS, arguments, version=f"rstg {__version__}")
+    process = int(os.environ.get("RANK", 0)) if "TORCHELASTIC_RUN_ID" in os.environ else None
+    if process is not None and command not in TOGETHER:
+        known = " and ".join(f"rstg {name}" for name in TOGETHER)
+        print(f"rstg {command}: error: it runs as one process; {known} run as several (torchrun)", file=sys.stderr)
+        return 2
     try:
         return importlib.import_module(f"rstg.cli.{MODULES.get(command, command)}").run(arguments[1:])
     except KeyboardInterrupt:
-        print(
-            "rstg: interrupted; what was done is kept: the same command goes on (rstg train: with --resume)",
-            file=sys.stderr,
-        )
+        if not process:
+            print(
+                "rstg: interrupted; what was done is kept: the same command goes on (rstg train: with --resume)",
+                file=sys.stderr,
+            )
         return 130
     except (ValueError, OSError, MissingExtraError) as error:
         if os.environ.get("RSTG_DEBUG"):
             raise
-        print(f"rstg {command}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        who = "" if process is None else f" (process {process})"
+        print(f"rstg {command}{who}: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

@@ -71,11 +71,14 @@ def run(arguments: Sequence[str]) -> int:
     from rstg.data import pair_names
     from rstg.metrics import confusion_matrix
     from rstg.results import write_results
+    from rstg.training.processes import is_first
     from rstg.training.run import CURVES, evaluate
     from rstg.viz.pictures import confusion_picture, curves_picture
 
     begun = time.perf_counter()
     found: dict[str, Any] = evaluate(load(place), config)
+    if not is_first():
+        return 0
     scores, labels = found.pop("logits"), found.pop("labels")
     write_results(
         out / METRICS,

@@ -32,6 +32,7 @@ def test_videos(
     from rstg.metrics import confusion_matrix
     from rstg.models.zoo import MODELS, name_of
     from rstg.results import write_results
+    from rstg.training.processes import is_first
     from rstg.training.video_test import average_views, describe, measure, read_test, write_videos
     from rstg.viz.pictures import confusion_picture
     from rstg.weights import load
@@ -47,6 +48,8 @@ def test_videos(
     folder.mkdir(parents=True, exist_ok=True)
     state = folder / STATE
     average = average_views(model, videos, config, views, over, state)
+    if not is_first():
+        return 0
     found = measure(average, videos)
     predicted = write_videos(folder / CSV, average, videos)
     write_results(

@@ -17,6 +17,7 @@ def run(arguments: Sequence[str]) -> int:
     options = parser.parse_args(list(arguments))
 
     from rstg.cli.runs import load_run
+    from rstg.training.processes import is_first
     from rstg.training.video_config import VideoConfig
 
     config = load_run(options.config, options.overrides)
@@ -28,5 +29,6 @@ def run(arguments: Sequence[str]) -> int:
         from rstg.training.run import train
 
         out = train(config, options.out, options.resume)
-    print(f"the model is in {out / 'model'}; test it with: rstg test {out}", file=sys.stderr)
+    if is_first():
+        print(f"the model is in {out / 'model'}; test it with: rstg test {out}", file=sys.stderr)
     return 0

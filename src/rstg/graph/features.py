@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Bool, Float
@@ -15,6 +15,10 @@ POOLINGS: tuple[str, ...] = ("mean", "moments")
 _PRESENT = 0.3
 # Keeps the centroid of what is not there, and its gradient, small.
 _SOFTENING = 0.01
+
+
+def _alone(mean: Tensor) -> Tensor:
+    return mean
 
 
 class RunningScale(nn.Module):
@@ -43,6 +47,8 @@ class RunningScale(nn.Module):
         self.register_buffer("nodes", torch.bincount(level).unsqueeze(1), persistent=False)
         self.register_buffer("square", torch.ones(len(levels), kinds))
         self.register_buffer("batches", torch.zeros((), dtype=torch.long))
+        # Where several processes have a part of a batch each, what makes the mean over all of them.
+        self.agreed: Callable[[Tensor], Tensor] = _alone
 
     def forward(self, x: Float[Tensor, "b t n k c"]) -> Float[Tensor, "n k 1"]:
         """Return what to multiply the features by, and in training take them into the average."""
@@ -53,7 +59,7 @@ class RunningScale(nn.Module):
                 wide = torch.promote_types(x.dtype, torch.float32)
                 mean = x.to(wide).square().mean((0, 1, 4)).to(square.dtype)
                 sums = torch.zeros_like(square).index_add_(0, self.level, mean)
-                now = sums / self.nodes
+                now = self.agreed(sums / self.nodes)
                 square = torch.where(self.batches == 0, now, square)
                 weight = (1 / (self.batches + 1)).clamp(min=self.momentum)
                 self.square.copy_(torch.lerp(square, now, weight))

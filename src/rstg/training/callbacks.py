@@ -15,6 +15,7 @@ from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 
 from rstg.data.video import VideoError
 from rstg.files import replacing
+from rstg.training.processes import anyone
 
 
 def _is_step(trainer: Trainer, batch_index: int) -> bool:
@@ -58,6 +59,8 @@ class Progress(Callback):
         self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Print the line when it is due."""
+        if trainer.global_rank:
+            return
         step, now = trainer.global_step, time.perf_counter()
         spent = now - self._last[0]
         if (spent < self.every_s and step < self.steps) or not _is_step(trainer, batch_idx):
@@ -159,6 +162,9 @@ class LastCheckpoint(Checkpoint):
         """
         if self.every is None or not isinstance(exception, VideoError) or not self._at_step:
             return
+        if trainer.world_size > 1:
+            # The others know nothing of it, and a checkpoint takes all of them.
+            return
         if trainer.validating:
             if trainer.global_step >= trainer.max_steps:
                 return
@@ -172,23 +178,25 @@ class LastCheckpoint(Checkpoint):
 class CleanInterrupt(Callback):
     """Ctrl-C ends training after the step under way, with a checkpoint; a second Ctrl-C ends it at once.
 
-    A step cut off in its middle has changed some weights and not others, and cannot be repeated.
+    So does SIGTERM, with which clusters and torchrun end a program. A step cut off in its middle has changed some
+    weights and not others, and cannot be repeated. Several processes end after the same step, whichever is asked.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.asked = False
         self._validating = False
-        self._before: Any = None
+        self._before: dict[int, Any] = {}
 
-    def _ask(self, *_: Any) -> None:
+    def _ask(self, number: int, *_: Any) -> None:
         self.asked = True
-        signal.signal(signal.SIGINT, self._before)
+        signal.signal(number, self._before[number])
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Listen for Ctrl-C, where this is the program's main thread."""
         if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGINT, self._ask)
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._ask)
 
     def on_train_batch_end(
         self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -198,7 +206,10 @@ class CleanInterrupt(Callback):
         Where validation follows this step, it is waited for: a resumed run would not make up for it, and might
         miss its best. Its end leaves a checkpoint (LastCheckpoint).
         """
-        if not self.asked or not _is_step(trainer, batch_idx):
+        if not _is_step(trainer, batch_idx):
+            return
+        self.asked = anyone(self.asked)
+        if not self.asked:
             return
         self._validating = _is_validated(trainer, batch_idx)
         if not self._validating:
@@ -217,8 +228,8 @@ class CleanInterrupt(Callback):
 
     def teardown(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
         """Stop listening."""
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
+        for number, before in self._before.items():
+            signal.signal(number, before)
 
 
 class CurveLog(Callback):
@@ -239,6 +250,8 @@ class CurveLog(Callback):
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Drop rows of steps that will be repeated."""
+        if trainer.global_rank:
+            return
         self._written = trainer.global_step
         rows: list[dict[str, str]] = []
         if self.path.is_file():
@@ -258,6 +271,8 @@ class CurveLog(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
         """Write the mean since the last row when it is due."""
+        if trainer.global_rank:
+            return
         for key in ("train/loss", "train/top1"):
             self._sum[key] = self._sum.get(key, 0.0) + float(trainer.callback_metrics[self.prefix + key])
         self._count += 1
@@ -268,6 +283,6 @@ class CurveLog(Callback):
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Write the validation figures."""
-        if not trainer.sanity_checking:
+        if not trainer.sanity_checking and not trainer.global_rank:
             figures = {key.removeprefix(self.prefix): float(v) for key, v in trainer.callback_metrics.items()}
             self._write(trainer, {key: value for key, value in figures.items() if key.startswith("val/")})

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from rstg.data import Digits, Scenes, SyncMNIST, load_digits
 from rstg.data.syncmnist import make_scenes
 from rstg.training.config import DataConfig
+from rstg.training.processes import dealt, rank, share
 
 Batch = dict[str, Tensor]
 
@@ -21,16 +22,18 @@ Batch = dict[str, Tensor]
 class SceneBatches(IterableDataset[Batch]):
     """Batches of scenes from step `first` to `last`; step s holds the s-th `batch_size` videos of the set.
 
-    What a step sees depends on its number alone, so that a resumed run goes on with the videos that come next.
+    What a step sees depends on its number alone, so that a resumed run goes on with the videos that come next. Of
+    several processes each draws its part of a step's videos.
     """
 
     def __init__(self, videos: SyncMNIST, batch_size: int, first: int, last: int) -> None:
         self.videos, self.batch_size, self.first, self.last = videos, batch_size, first, last
+        self.share = share(batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
         for step in range(self.first, self.last):
-            at = np.arange(step * self.batch_size, (step + 1) * self.batch_size) % len(self.videos)
-            yield self.videos.draw(at)
+            begin = step * self.batch_size + rank() * self.share
+            yield self.videos.draw(np.arange(begin, begin + self.share) % len(self.videos))
 
 
 class SyncMNISTData(LightningDataModule):
@@ -71,9 +74,9 @@ class SyncMNISTData(LightningDataModule):
         return DataLoader(SceneBatches(self.videos("train"), self.batch_size, first, self.steps), batch_size=None)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        """Validation videos, always the same."""
+        """Validation videos, always the same; of several processes each has some of the batches."""
         videos, size = self.videos("val"), self.config.eval_batch_size
-        drawn = [videos.draw(range(at, min(at + size, len(videos)))) for at in range(0, len(videos), size)]
+        drawn = [videos.draw(numbers) for numbers in dealt(len(videos), size)]
         return DataLoader(drawn, batch_size=None)  # type: ignore[arg-type]
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:

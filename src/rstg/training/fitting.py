@@ -13,6 +13,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.strategies import DDPStrategy
 from torch import nn
 
 from rstg.files import write_json
@@ -20,6 +21,7 @@ from rstg.results import cpu_facts
 from rstg.training.callbacks import BestCheckpoint, CleanInterrupt, LastCheckpoint
 from rstg.training.config import OptimizerConfig, RunConfig
 from rstg.training.memory import keep_freed_memory
+from rstg.training.processes import nodes_and_devices, world_size
 
 # Our own lines tell progress; what Lightning says of its own parts is no news to whoever trains.
 logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
@@ -65,6 +67,7 @@ def make_trainer(
         checkpoint_every: Steps between checkpoints, besides those of validations.
     """
     device = resolve_device(config.device)
+    nodes, devices = nodes_and_devices()
     keep_freed_memory()
     folder.mkdir(parents=True, exist_ok=True)
     # Where there is validation this keeps the best, and LastCheckpoint the last.
@@ -80,7 +83,9 @@ def make_trainer(
     last = [LastCheckpoint(folder / LAST, checkpoint_every)] if best else []
     trainer = pl.Trainer(
         accelerator="gpu" if device == "cuda" else "cpu",
-        devices=1,
+        num_nodes=nodes,
+        devices=devices,
+        strategy=DDPStrategy(gradient_as_bucket_view=True) if world_size() > 1 else "auto",
         precision="bf16-mixed" if resolve_precision(config.precision, device) == "bf16" else "32-true",
         max_steps=optimizer.steps,
         accumulate_grad_batches=accumulate,

@@ -15,6 +15,7 @@ from rstg.data import SyncMNIST, render
 from rstg.metrics import classification_metrics
 from rstg.training.config import OptimizerConfig
 from rstg.training.data import Batch, SceneBatches
+from rstg.training.processes import gathered, mean_of_all, sync_statistics
 
 # A cell is a digit's if the digit covers more than this share of it.
 _COVERED = 0.1
@@ -41,6 +42,12 @@ def make_optimizer(
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
+def log_step(module: LightningModule, loss: Tensor, accuracy: Tensor) -> None:
+    """Log what a training step gave, the mean over all processes."""
+    figures = {"train/loss": loss.detach(), "train/top1": accuracy}
+    module.log_dict(figures, on_step=True, on_epoch=False, sync_dist=True)
+
+
 class ClipClassifier(LightningModule):
     """A network from clips (B, C, T, H, W) to logits (B, K), trained with cross-entropy.
 
@@ -55,6 +62,7 @@ class ClipClassifier(LightningModule):
         if freeze_cnn:
             self._cnn.requires_grad_(False)
         self._seen: list[tuple[Tensor, Tensor]] = []
+        sync_statistics(self)
         # Lightning trains a module in the mode that it finds it in.
         self.train()
 
@@ -81,7 +89,7 @@ class ClipClassifier(LightningModule):
         logits = self(batch["clip"]).float()
         loss = functional.cross_entropy(logits, batch["label"])
         accuracy = (logits.detach().argmax(1) == batch["label"]).float().mean()
-        self.log_dict({"train/loss": loss.detach(), "train/top1": accuracy}, on_step=True, on_epoch=False)
+        log_step(self, loss, accuracy)
         return loss
 
     def validation_step(self, batch: Batch, index: int) -> None:
@@ -90,8 +98,9 @@ class ClipClassifier(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log loss and accuracy over the validation videos."""
-        logits, labels = (torch.cat(part).numpy() for part in zip(*self._seen, strict=True))
-        self._seen.clear()
+        parts = [part for seen in gathered(self._seen) for part in seen]
+        self._seen = []
+        logits, labels = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
         found = classification_metrics(logits, labels)
         self.log_dict({f"val/{name}": float(found[name]) for name in ("loss", "top1", "top5")})
 
@@ -115,11 +124,12 @@ class FrameTask(LightningModule):
             raise ValueError("pre-training on 'where' needs a CNN with class_maps=10, a map for each digit")
         self.cnn, self.videos, self.task, self.optimizer_config = cnn, videos, task, optimizer
         self.classifier = nn.Linear(cnn.out_channels, 10) if task == "digit" else None
+        sync_statistics(self)
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """Cross-entropy of a batch of frames."""
         loss, accuracy = self._digit(batch) if self.classifier is not None else self._where(batch)
-        self.log_dict({"train/loss": loss.detach(), "train/top1": accuracy}, on_step=True, on_epoch=False)
+        log_step(self, loss, accuracy)
         return loss
 
     def train_dataloader(self) -> DataLoader[Batch]:
@@ -141,7 +151,9 @@ class FrameTask(LightningModule):
         target = coverage(self.videos, batch, logits.shape[-2], logits.shape[-1])
         loss = functional.binary_cross_entropy_with_logits(logits, target, reduction="none").sum(1).mean()
         most, which = target.max(1)
-        return loss, (logits.argmax(1) == which)[most > _COVERED].float().mean()
+        told = most > _COVERED
+        # Processes have different numbers of such cells: the mean of these quotients is the quotient over all.
+        return loss, ((logits.argmax(1) == which) & told).sum() / mean_of_all(told.sum().float())
 
     def configure_optimizers(self) -> Any:
         """Optimiser and schedule of the configuration."""

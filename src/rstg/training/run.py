@@ -10,7 +10,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import rstg
 from rstg.data import SyncMNIST
@@ -26,6 +26,7 @@ from rstg.training.data import SyncMNISTData, frame_scenes
 from rstg.training.fitting import CURVES, LAST, claim, fingerprint, fit, make_trainer, resolve_device
 from rstg.training.memory import keep_freed_memory
 from rstg.training.modules import ClipClassifier, FrameTask
+from rstg.training.processes import check_enough, dealt, gathered, is_first, joined, on_first, share
 from rstg.training.side_by_side import SideBySide
 
 DONE = "pretrained.pt"
@@ -55,8 +56,9 @@ def pretrain(config: TrainConfig, how: PretrainConfig, cnn: nn.Module, folder: P
     shown = _shown(f"pre-training ({how.task})", how.optimizer, folder)
     trainer, _ = make_trainer(config, how.optimizer, folder, shown, best=None)
     fit(trainer, FrameTask(cnn, videos, how.task, how.optimizer), folder, resume)
-    with replacing(done) as scratch:
-        torch.save(cnn.state_dict(), scratch)
+    if is_first():
+        with replacing(done) as scratch:
+            torch.save(cnn.state_dict(), scratch)
 
 
 def train(
@@ -68,6 +70,8 @@ def train(
 ) -> Path:
     """Train a network; the folder `out` then holds model/, curves and checkpoints.
 
+    Where torchrun started several processes, they do so as one (training/processes.py), in a folder that all see.
+
     Args:
         config: The run. out: Its folder.
         resume: Go on with what the folder holds.
@@ -76,11 +80,19 @@ def train(
 
     Raises:
         FileExistsError: if the folder holds a run and `resume` is not set.
-        ValueError: if the folder holds another configuration's run.
+        ValueError: if the folder holds another configuration's run, or several processes cannot share its batches.
+        ProcessLostError: if another process of the run has ended.
         KeyboardInterrupt: after Ctrl-C, once the checkpoint is written.
     """
-    out = Path(out)
-    claim(out, config.as_dict(), resume)
+    with joined(resolve_device(config.device)):
+        return _train(config, Path(out), resume, pretrained, keep_best)
+
+
+def _train(config: TrainConfig, out: Path, resume: bool, pretrained: str | Path | None, keep_best: bool) -> Path:
+    for how in (config.optimizer, *([config.pretrain.optimizer] if config.pretrain is not None else [])):
+        share(how.batch_size)
+    check_enough("data.val_videos", config.data.val_videos)
+    on_first(lambda: claim(out, config.as_dict(), resume))
     pl.seed_everything(config.seed, verbose=False)
     model: Any = create_model(config.model.name, **config.model.options)
     if config.pretrain is not None:
@@ -102,7 +114,7 @@ def train(
     chosen = torch.load((keep_best and kept.best_model_path) or folder / LAST, weights_only=True)
     module.load_state_dict(chosen["state_dict"])
     facts = {"run": config.as_dict(), "step": chosen["global_step"], "hardware": hardware(), "commit": commit()}
-    rstg.save(model, out / "model", **facts)
+    on_first(lambda: rstg.save(model, out / "model", **facts))
     return out
 
 
@@ -151,20 +163,28 @@ def train_side_by_side(
 
 
 def evaluate(model: nn.Module, config: TrainConfig, split: str = "test") -> dict[str, Any]:
-    """Test a network: metrics, with logits and labels as arrays under "logits" and "labels"."""
+    """Test a network: metrics, with logits and labels as arrays under "logits" and "labels".
+
+    Of several processes each tests some of the batches; all have the result, which is that of one process.
+    """
+    with joined(resolve_device(config.device)):
+        return _evaluate(model, config, split)
+
+
+def _evaluate(model: nn.Module, config: TrainConfig, split: str) -> dict[str, Any]:
     start = time.perf_counter()
     keep_freed_memory()
     device = torch.device(resolve_device(config.device))
     videos = SyncMNISTData(config.data, seed=config.seed).videos(split)
     model = model.to(device).eval()
-    logits, labels = [], []
-    size = config.data.eval_batch_size
+    tested: list[tuple[int, Tensor, Tensor]] = []
     with torch.inference_mode():
-        for at in range(0, len(videos), size):
-            batch = videos.batch(range(at, min(at + size, len(videos))), device)
-            logits.append(model(batch["clip"].transpose(1, 2)).float().cpu())
-            labels.append(batch["label"].cpu())
-    scores, truth = torch.cat(logits).numpy(), torch.cat(labels).numpy()
+        for numbers in dealt(len(videos), config.data.eval_batch_size):
+            batch = videos.batch(numbers, device)
+            logits = model(batch["clip"].transpose(1, 2)).float().cpu()
+            tested.append((numbers.start, logits, batch["label"].cpu()))
+    tested = sorted((part for found in gathered(tested) for part in found), key=lambda part: part[0])
+    scores, truth = (torch.cat(parts).numpy() for parts in list(zip(*tested, strict=True))[1:])
     found = classification_metrics(scores, truth)
     found["digits"] = videos.scenes.digits.describe()
     found["seconds"] = round(time.perf_counter() - start, 2)

@@ -25,6 +25,7 @@ from rstg.data.transforms import TrainTransform, flip_labels
 from rstg.data.video import VideoError
 from rstg.data.video_dataset import VideoDataset, ViewDataset
 from rstg.errors import check_choice
+from rstg.training.processes import batch_of, dealt, rank, world_size
 from rstg.training.video_config import VideoDataConfig
 
 Batch = dict[str, Any]
@@ -316,18 +317,14 @@ class VideoData(LightningDataModule):
             train, config.frames, config.sampling, config.stride, transform, seed, config.seconds, config.decoder
         )
 
-    def _place(self) -> tuple[int, int, int]:
-        trainer: Any = self.trainer
-        return (trainer.global_step, trainer.global_rank, trainer.world_size) if trainer is not None else (0, 0, 1)
-
     def _wait(self, seconds: float) -> None:
         self.waited += seconds
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches from the trainer's step on."""
-        first, rank, world = self._place()
+        first, world = self.trainer.global_step if self.trainer is not None else 0, world_size()
         videos = len(self._clips)
-        order = ClipOrder(videos, self.batch_size, self.seed, first, self.steps, self.accumulate, rank, world)
+        order = ClipOrder(videos, self.batch_size, self.seed, first, self.steps, self.accumulate, rank(), world)
         items = _Items(self._clips.item, videos)
         workers = count_workers(self.data.workers, self.device, world)
         loader = make_loader(items, videos, workers, self.device, batch_sampler=order)
@@ -336,10 +333,9 @@ class VideoData(LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Any]:
         """This process's part of the validation views."""
-        _, rank, world = self._place()
         videos = self.splits["val"]
-        views = Views(self.data.scheme(self.data.val_views), len(videos), rank, world)
-        workers = count_workers(self.data.workers, self.device, world)
+        views = Views(self.data.scheme(self.data.val_views), len(videos))
+        workers = count_workers(self.data.workers, self.device, world_size())
         return view_loader(videos, views, range(len(views)), self.data, workers, self.device)
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
@@ -352,7 +348,9 @@ class VideoData(LightningDataModule):
 def view_loader(
     videos: VideoList, views: Views, numbers: Sequence[int], config: VideoDataConfig, workers: int, device: str
 ) -> DataLoader[Any]:
-    """Batches of the views of these numbers, in their order."""
+    """This process's batches of the views of these numbers, in their order."""
+    size = batch_of(len(numbers), config.eval_batch_size)
+    numbers = [numbers[at] for batch in dealt(len(numbers), size) for at in batch]
     clips = Subset(ViewDataset(videos, views, config.seconds, config.decoder), numbers)
     items = _Items(clips.__getitem__, len(numbers))
-    return make_loader(items, max(1, len(numbers)), workers, device, batch_size=config.eval_batch_size)
+    return make_loader(items, max(1, len(numbers)), workers, device, batch_size=size)

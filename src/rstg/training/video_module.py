@@ -15,7 +15,8 @@ from rstg.data.annotations import VideoList
 from rstg.data.view_average import ViewAverage
 from rstg.metrics import classification_metrics
 from rstg.training.fitting import resolve_device
-from rstg.training.modules import make_optimizer
+from rstg.training.modules import log_step, make_optimizer
+from rstg.training.processes import gathered, sync_statistics
 from rstg.training.video_config import VideoConfig
 from rstg.training.video_data import Batch
 
@@ -50,6 +51,7 @@ class VideoClassifier(LightningModule):
             self.model.to(memory_format=torch.channels_last_3d)
         self._labels = np.array([entry.label for entry in val.entries], np.int64)
         self._average = self._new_average()
+        sync_statistics(self)
 
     def _new_average(self) -> ViewAverage:
         data = self.config.data
@@ -69,7 +71,7 @@ class VideoClassifier(LightningModule):
         logits = self(batch["clip"]).float()
         loss = functional.cross_entropy(logits, batch["label"], label_smoothing=self.config.optimizer.label_smoothing)
         accuracy = (logits.detach().argmax(1) == batch["label"]).float().mean()
-        self.log_dict({"train/loss": loss.detach(), "train/top1": accuracy}, on_step=True, on_epoch=False)
+        log_step(self, loss, accuracy)
         return loss
 
     def on_validation_epoch_start(self) -> None:
@@ -87,13 +89,10 @@ class VideoClassifier(LightningModule):
 
     def _gathered(self) -> ViewAverage:
         """The average of all processes' views, each of which counts once."""
-        if self.trainer.world_size == 1:
-            return self._average
-        parts: list[Any] = [None] * self.trainer.world_size
-        torch.distributed.all_gather_object(parts, self._average)
-        for other in parts[1:]:
-            parts[0].merge(other)
-        return parts[0]
+        first, *others = gathered(self._average)
+        for other in others:
+            first.merge(other)
+        return first
 
     def configure_optimizers(self) -> Any:
         """Optimiser and schedule of the configuration."""

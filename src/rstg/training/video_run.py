@@ -11,11 +11,13 @@ import pytorch_lightning as pl
 import torch
 
 import rstg
+from rstg.data.annotations import VideoList
 from rstg.models import create_model
 from rstg.results import commit, hardware
 from rstg.training.callbacks import CurveLog, Progress, ValidateAtEnd
 from rstg.training.fitting import CURVES, LAST, claim, fit, make_trainer, resolve_device
-from rstg.training.video_config import VideoConfig
+from rstg.training.processes import check_enough, joined, on_first, world_size
+from rstg.training.video_config import VideoConfig, VideoOptimizerConfig
 from rstg.training.video_data import VideoData, read_splits
 from rstg.training.video_module import VideoClassifier
 from rstg.weights import read_facts, start_from
@@ -73,11 +75,32 @@ def _check_kept(config: VideoConfig, classes: tuple[str, ...]) -> None:
     )
 
 
+def _begin(
+    config: VideoConfig,
+    out: Path,
+    resume: bool,
+    train: VideoList,
+    val: VideoList,
+    how: VideoOptimizerConfig,
+    new: list[str],
+) -> None:
+    """Claim the folder, and say what is about to be done."""
+    claim(out, config.as_dict(), resume, _FREE)
+    told = f"{len(train)} videos to train on, {len(val)} to validate on, of {len(train.classes)} classes"
+    print(f"{told}; {how.steps} steps of {how.batch_size} clips", file=sys.stderr)
+    if how.accumulate > 1 and not config.model.options.get("frozen_stats", True):
+        parts = f"each part of {how.batch_size // how.accumulate} clips"
+        print(f"warning: batch norms take their statistics of {parts} (optimizer.accumulate)", file=sys.stderr)
+    if new:
+        print(f"not from {config.model.weights}, but new: {', '.join(new)}", file=sys.stderr)
+
+
 def train_videos(config: VideoConfig, out: str | Path, resume: bool = False) -> Path:
     """Train a network on videos; the folder `out` then holds model/ (best on validation), curves and checkpoints.
 
     What a step sees and draws depends on the seed and the step's number, so that a run that was cut off and resumed
-    ends in the same weights.
+    ends in the same weights. Where torchrun started several processes, they do so as one (training/processes.py), in a
+    folder that all see.
 
     Args:
         config: The run. out: Its folder.
@@ -87,10 +110,15 @@ def train_videos(config: VideoConfig, out: str | Path, resume: bool = False) -> 
         FileExistsError: if the folder holds a run and `resume` is not set.
         ValueError: before anything is written, with all that is wrong with the dataset or does not fit; if the folder
             holds another configuration's run; at a video that cannot be decoded (VideoError).
+        ProcessLostError: if another process of the run has ended.
         KeyboardInterrupt: after Ctrl-C, once the checkpoint is written.
     """
-    out = Path(out)
     device = resolve_device(config.device)
+    with joined(device):
+        return _train_videos(config, Path(out), resume, device)
+
+
+def _train_videos(config: VideoConfig, out: Path, resume: bool, device: str) -> Path:
     splits = read_splits(config.data, ("train", "val") if config.data.test is None else ("train", "val", "test"))
     train, val = splits["train"], splits["val"]
     how = config.optimizer.for_videos(len(train))
@@ -99,15 +127,14 @@ def train_videos(config: VideoConfig, out: str | Path, resume: bool = False) -> 
     data = VideoData(config.data, splits, how.steps, how.batch_size, how.accumulate, config.seed, device)
     model, new = build_model(config, len(train.classes))
     _check_kept(config, train.classes)
+    if how.batch_size % (how.accumulate * world_size()):
+        raise ValueError(
+            f"optimizer.batch_size={how.batch_size} cannot be dealt equally to {world_size()} processes, in "
+            f"accumulate={how.accumulate} parts each"
+        )
+    check_enough("validation videos", len(val))
     module = VideoClassifier(model, counted, val, new)
-    claim(out, config.as_dict(), resume, _FREE)
-    told = f"{len(train)} videos to train on, {len(val)} to validate on, of {len(train.classes)} classes"
-    print(f"{told}; {how.steps} steps of {how.batch_size} clips", file=sys.stderr)
-    if how.accumulate > 1 and not config.model.options.get("frozen_stats", True):
-        parts = f"each part of {how.batch_size // how.accumulate} clips"
-        print(f"warning: batch norms take their statistics of {parts} (optimizer.accumulate)", file=sys.stderr)
-    if new:
-        print(f"not from {config.model.weights}, but new: {', '.join(new)}", file=sys.stderr)
+    on_first(lambda: _begin(config, out, resume, train, val, how, new))
     folder = out / "train"
     shown = [
         Progress("training", how.steps, how.batch_size),
@@ -119,5 +146,5 @@ def train_videos(config: VideoConfig, out: str | Path, resume: bool = False) -> 
     best = torch.load(kept.best_model_path or folder / LAST, weights_only=True)
     module.load_state_dict(best["state_dict"])
     facts = {"run": config.as_dict(), "classes": list(train.classes), "step": best["global_step"]}
-    rstg.save(model, out / "model", **facts, hardware=hardware(), commit=commit())
+    on_first(lambda: rstg.save(model, out / "model", **facts, hardware=hardware(), commit=commit()))
     return out

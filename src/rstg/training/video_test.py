@@ -23,6 +23,7 @@ from rstg.files import replacing
 from rstg.metrics import classification_metrics
 from rstg.training.fitting import fingerprint, resolve_device, resolve_precision
 from rstg.training.memory import keep_freed_memory
+from rstg.training.processes import gathered, is_first, joined, world_size
 from rstg.training.video_config import OVER, VideoConfig
 from rstg.training.video_data import Unreadable, count_workers, read_split, view_loader
 from rstg.training.video_module import scores_of
@@ -79,47 +80,64 @@ def average_views(
         model: From clips (B, C, T, H, W) to logits. views, over: As data.test_views and data.over.
         state: File for what is done so far, every minute, from which the same test goes on; removed by the caller.
 
+    Of several processes each takes some of the batches; all have the result, which is that of one process.
+
     Raises:
         VideoError: for a video that cannot be decoded.
+        ProcessLostError: if another process has ended.
     """
     check_choice("over", over, OVER)
+    with joined(resolve_device(config.device)):
+        return _average_views(model, videos, config, views, over, state)
+
+
+def _average_views(
+    model: nn.Module, videos: VideoList, config: VideoConfig, views: str, over: str, state: str | Path | None
+) -> ViewAverage:
     keep_freed_memory()
     scheme, device = config.data.scheme(views), resolve_device(config.device)
     pairs = Views(scheme, len(videos))
     average = ViewAverage(len(videos), len(scheme.views), len(videos.classes), over)
     precision = resolve_precision(config.precision, device)
     key = "; ".join(map(repr, (scheme, over, precision, describe(videos), fingerprint(model))))
-    if state is not None:
+    if state is not None and is_first():
         _restore(average, Path(state), key)
+    seen = gathered(average.seen)[0]
     model = model.to(device).eval()
     if device == "cpu":
         model = model.to(memory_format=torch.channels_last_3d)
-    left = (~average.seen).flatten().nonzero().flatten().tolist()
-    loader = view_loader(videos, pairs, left, config.data, count_workers(config.data.workers, device), device)
+    left = (~seen).flatten().nonzero().flatten().tolist()
+    workers = count_workers(config.data.workers, device, world_size())
+    loader = view_loader(videos, pairs, left, config.data, workers, device)
     begun = told = kept = time.perf_counter()
     done = 0
     with torch.inference_mode():
         for batch in loader:
             if isinstance(batch, Unreadable):
-                if state is not None:
+                if state is not None and is_first():
                     _keep(average, Path(state), key)
                 raise batch.error()
             clip = batch["clip"].to(device, non_blocking=True)
             with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
                 logits = model(clip.transpose(1, 2))
             average.add(batch["video"], batch["view"], logits.float())
-            done += len(clip)
+            done += len(clip) * world_size()
+            if not is_first():
+                continue
             now = time.perf_counter()
             if now - told > _TOLD:
                 told, rate = now, done / (now - begun)
-                rest = int((len(left) - done) / rate)
-                at = len(pairs) - len(left) + done
+                rest = max(0, int((len(left) - done) / rate))
+                at = min(len(pairs), len(pairs) - len(left) + done)
                 told_left = f"{rest // 60}:{rest % 60:02d} left"
                 print(f"testing: view {at}/{len(pairs)}  {rate:.1f}/s  {told_left}", file=sys.stderr, flush=True)
             if state is not None and now - kept > _KEPT:
                 kept = now
                 _keep(average, Path(state), key)
-    return average
+    first, *others = gathered(average)
+    for other in others:
+        first.merge(other)
+    return first
 
 
 def _keep(average: ViewAverage, state: Path, key: str) -> None:
