@@ -159,8 +159,8 @@ def page(results: dict[str, Any]) -> str:
             for row in found["rows"]
         ]
         parts.append(
-            f"### {name}\n\n{found['training_videos']:,} videos, {found['epochs']:g} epochs, clips of {found['frames']} "
-            f"frames, {found['precision']}: {found['gmacs']:g} GMACs a clip, {found['parameters']:,} parameters.\n\n"
+            f"### {name}\n\n{found['training_videos']:,} videos, {found['epochs']:g} epochs, clips of "
+            f"{found['frames']} frames, {found['precision']}: {found['gmacs']:g} GMACs a clip, {found['parameters']:,} parameters.\n\n"
             + table(head, rows)
         )
     seen = figures["measured"]
@@ -172,10 +172,10 @@ def page(results: dict[str, Any]) -> str:
         f"{SHARE:.0%} of an H100's dense peak ({PEAK['bf16'] / 1e12:.0f} TFLOP/s in bfloat16, "
         f"{PEAK['float32'] / 1e12:.0f} in TF32 where the recipe says float32), which is assumed; hours go as one over "
         f"it. Gradients in float32 are summed in a ring at {WITHIN / 1e9:.0f} GB/s within a machine of "
-        f"{GPUS_A_MACHINE} GPUs and {BETWEEN / 1e9:.0f} GB/s between machines, assumed as well, and not overlapped with "
-        "the backward pass, as they in truth are. The batch is the recipe's, and one clip a GPU where there are more "
-        "GPUs than that: then the rate has to be chosen anew. An epoch ends with a validation of one view a video. Cores "
-        "are what decoding and transforming at this speed takes, from the measured clips of a core in "
+        f"{GPUS_A_MACHINE} GPUs and {BETWEEN / 1e9:.0f} GB/s between machines, assumed as well, and not overlapped "
+        "with the backward pass, as they in truth are. The batch is the recipe's, and one clip a GPU where there are more "
+        "GPUs than that: then the rate has to be chosen anew. An epoch ends with a validation of one view a video. "
+        "Cores are what decoding and transforming at this speed takes, from the measured clips of a core in "
         "[video_loading.md](video_loading.md), for the dataset as it is published and for shards.\n\n"
         + "\n\n".join(parts)
         + "\n\n## Two processes beside one: measured\n\n"
@@ -185,8 +185,8 @@ def page(results: dict[str, Any]) -> str:
             ["processes", "videos/s"],
             [[n, f"{s['median']:g} ({s['lowest']:g} to {s['highest']:g})"] for n, s in ((1, one), (2, two))],
         )
-        + "\n\nTwo are {median:.2f} ({lowest:.2f} to {highest:.2f}) times as fast as one. What they can gain is bounded "
-        "by what the machine's cores do beside each other.\n\n".format(**seen["times"])
+        + "\n\nTwo are {median:.2f} ({lowest:.2f} to {highest:.2f}) times as fast as one. What they can gain is "
+        "bounded by what the machine's cores do beside each other.\n\n".format(**seen["times"])
         + provenance(results)
         + "\n"
     )
