@@ -160,8 +160,8 @@ def page(results: dict[str, Any]) -> str:
         ]
         parts.append(
             f"### {name}\n\n{found['training_videos']:,} videos, {found['epochs']:g} epochs, clips of "
-            f"{found['frames']} frames, {found['precision']}: {found['gmacs']:g} GMACs a clip, {found['parameters']:,} parameters.\n\n"
-            + table(head, rows)
+            f"{found['frames']} frames, {found['precision']}: {found['gmacs']:g} GMACs a clip, "
+            f"{found['parameters']:,} parameters.\n\n" + table(head, rows)
         )
     seen = figures["measured"]
     one, two = (seen["videos_a_second"][key] for key in ("1", "2"))
@@ -173,8 +173,8 @@ def page(results: dict[str, Any]) -> str:
         f"{PEAK['float32'] / 1e12:.0f} in TF32 where the recipe says float32), which is assumed; hours go as one over "
         f"it. Gradients in float32 are summed in a ring at {WITHIN / 1e9:.0f} GB/s within a machine of "
         f"{GPUS_A_MACHINE} GPUs and {BETWEEN / 1e9:.0f} GB/s between machines, assumed as well, and not overlapped "
-        "with the backward pass, as they in truth are. The batch is the recipe's, and one clip a GPU where there are more "
-        "GPUs than that: then the rate has to be chosen anew. An epoch ends with a validation of one view a video. "
+        "with the backward pass, as they in truth are. The batch is the recipe's, and one clip a GPU where there are "
+        "more GPUs than that: then the rate has to be chosen anew. An epoch ends with a validation of one view a video. "
         "Cores are what decoding and transforming at this speed takes, from the measured clips of a core in "
         "[video_loading.md](video_loading.md), for the dataset as it is published and for shards.\n\n"
         + "\n\n".join(parts)
