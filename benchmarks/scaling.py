@@ -174,7 +174,7 @@ def page(results: dict[str, Any]) -> str:
         f"it. Gradients in float32 are summed in a ring at {WITHIN / 1e9:.0f} GB/s within a machine of "
         f"{GPUS_A_MACHINE} GPUs and {BETWEEN / 1e9:.0f} GB/s between machines, assumed as well, and not overlapped "
         "with the backward pass, as they in truth are. The batch is the recipe's, and one clip a GPU where there are "
-        "more GPUs than that: then the rate has to be chosen anew. An epoch ends with a validation of one view a video. "
+        "more GPUs than that: then the rate has to be chosen anew. An epoch ends with a validation, a view a video. "
         "Cores are what decoding and transforming at this speed takes, from the measured clips of a core in "
         "[video_loading.md](video_loading.md), for the dataset as it is published and for shards.\n\n"
         + "\n\n".join(parts)
