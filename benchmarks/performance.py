@@ -30,6 +30,7 @@ from rstg.models.nonlocal_block import NonLocalBlock
 from rstg.results import provenance, spread, table, write_page, write_results
 from rstg.training.data import SyncMNISTData
 from rstg.training.fitting import resolve_precision
+from rstg.training.memory import keep_freed_memory
 from rstg.training.modules import ClipClassifier, make_optimizer
 from rstg.viz.bench_pictures import growth_picture
 
@@ -348,6 +349,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1000, help="frames of the stream")
     options = parser.parse_args()
     torch.manual_seed(0)
+    # As rstg's own programs do: large tensors of one network would cost the next one time.
+    keep_freed_memory()
     begun = time.perf_counter()
     figures = {
         "cases": cases(options.seconds),
