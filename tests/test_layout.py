@@ -59,7 +59,7 @@ def test_a_room_imports_what_the_picture_says(room):
 def test_only_the_command_line_reaches_training():
     arrows = stated()
     assert [room for room, others in arrows.items() if "training" in others] == ["cli"]
-    assert not [room for room, others in arrows.items() if "cli" in others]
+    assert [room for room, others in arrows.items() if "cli" in others] == ["__main__"]
     assert arrows["graph"] == {"errors"} and not arrows["data"] & {"graph", "models", "training"}
 
 

@@ -57,8 +57,8 @@ def write_markdown(folder: Path) -> Path:
         "Which two digits of a video move together? Made by `rstg table syncmnist` from the JSON files beside this "
         "page. All rows of a table have the same CNN, pre-trained once for all of them, the same videos, optimiser "
         "and number of steps. Seeds differ in first weights and videos; where the scale gives the pre-training a seed "
-        "of its own, they share the CNN. Test digits are never trained on. docs/syncmnist.md tells what was chosen, and "
-        "how to read the order.",
+        "of its own, they share the CNN. Test digits are never trained on. docs/syncmnist.md tells what was chosen, "
+        "and how to read the order.",
     ]
     for path in sorted(folder.glob(f"{NAME}[0-9]*-*.json")):
         found = read_results(path)
