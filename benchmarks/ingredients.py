@@ -182,7 +182,7 @@ def main() -> None:
     """Measure, and write the files."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("docs/results"), help="folder of the results")
-    parser.add_argument("--steps", type=int, default=1250, help="steps of 32 videos")
+    parser.add_argument("--steps", type=int, default=1000, help="steps of 32 videos")
     parser.add_argument("--videos", type=int, default=2000, help="validation videos")
     parser.add_argument("--seconds", type=float, default=20.0, help="how long each of two costs is measured")
     parser.add_argument("--run", type=Path, default=None, help="folder of the run, to go on with one that was cut off")
