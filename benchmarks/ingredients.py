@@ -38,7 +38,7 @@ PACKAGED = "syncmnist3"
 # Each changes one thing of the packaged network's graph.
 VARIANTS: dict[str, dict[str, Any]] = {
     "as packaged": {},
-    "LSTM": {"cell": "lstm"},
+    "GRU": {"cell": "gru"},
     "time before space too": {"schedule": "all"},
     "space only": {"schedule": "space"},
     "time only": {"schedule": "time"},
@@ -47,8 +47,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "paper's nodes (means, no motion)": {"pooling": "mean", "motion": False},
     "mean of the messages": {"attention": "none"},
     "hard neighbours": {"neighbours": "hard"},
-    "additive attention": {"attention": "additive"},
-    "no positions": {"positions": False},
+    "dot attention": {"attention": "dot"},
+    "positions": {"positions": True},
     "residual update": {"update_residual": True},
     "two iterations": {"iterations": 2},
     "three iterations": {"iterations": 3},

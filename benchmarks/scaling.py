@@ -197,7 +197,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("docs/results"), help="folder of the results")
     parser.add_argument("--rounds", type=int, default=3, help="how often one process and two take their turn")
-    parser.add_argument("--steps", type=int, default=120, help="steps of each")
+    parser.add_argument("--steps", type=int, default=60, help="steps of each")
     options = parser.parse_args()
     begun = time.perf_counter()
     figures = {"computed": computed(), "measured": measured(options.rounds, options.steps)}
