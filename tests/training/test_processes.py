@@ -13,7 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 from safetensors.torch import load_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data"))
@@ -22,7 +24,9 @@ from video_files import encode
 from rstg.cli.main import main
 from rstg.files import read_curves
 from rstg.training.callbacks import CurveLog
-from rstg.training.processes import check_enough, dealt, share
+from rstg.training.fitting import WholeFiles
+from rstg.training.processes import check_enough, dealt, nodes_and_devices, share
+from rstg.training.video_data import count_workers
 
 # Batch norms that learn, usual sizes of moments and motion, an epoch's rest that cannot be dealt equally.
 RUN = {
@@ -62,6 +66,7 @@ def start(processes: int, *arguments: object) -> subprocess.Popen[str]:
         stderr=subprocess.STDOUT,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
+        start_new_session=True,
     )
 
 
@@ -125,7 +130,8 @@ def test_a_run_that_is_cut_off_goes_on_with_any_number(how, config, tmp_path):
     if how == "killed":
         os.kill(workers_of(process)[1], signal.SIGKILL)
     else:
-        process.send_signal(signal.SIGINT)
+        # As a terminal does: torchrun has it, and its processes, to which torchrun passes it on.
+        os.killpg(process.pid, signal.SIGINT)
     told = process.communicate(timeout=60)[0]
     assert process.returncode != 0 and "--resume" in told, told
     assert ("another process of the run has ended" if how == "killed" else "rstg: interrupted") in told, told
@@ -138,6 +144,28 @@ def test_a_run_that_is_cut_off_goes_on_with_any_number(how, config, tmp_path):
         same_curves(whole / "train" / "curves.csv", folder / "train" / "curves.csv", 2e-3, validated)
         weights, others = (load_file(place / "model" / "model.safetensors") for place in (whole, folder))
         assert all(np.allclose(value, others[key], rtol=1e-3, atol=1e-3) for key, value in weights.items())
+
+
+def test_a_checkpoint_that_is_cut_off_leaves_the_one_before(tmp_path, monkeypatch):
+    path = tmp_path / "last.ckpt"
+    WholeFiles().save_checkpoint({"step": 1}, path)
+
+    def cut(self, checkpoint, path, storage_options=None):
+        path.write_bytes(b"half of it")
+        raise OSError("killed")
+
+    monkeypatch.setattr(TorchCheckpointIO, "save_checkpoint", cut)
+    with pytest.raises(OSError, match="killed"):
+        WholeFiles().save_checkpoint({"step": 2}, path)
+    assert torch.load(path, weights_only=True) == {"step": 1} and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_machine_s_cores_are_shared_by_its_own_processes(monkeypatch):
+    """Two machines of two processes and eight cores each: four cores a process, not two."""
+    for name, value in {"TORCHELASTIC_RUN_ID": "x", "RANK": "3", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8))
+    assert nodes_and_devices() == (2, 2) and count_workers(None, "cuda", nodes_and_devices()[1]) == 4
 
 
 def test_what_several_processes_cannot_do_is_said(monkeypatch, capsys):

@@ -15,7 +15,7 @@ from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 
 from rstg.data.video import VideoError
 from rstg.files import replacing
-from rstg.training.processes import anyone
+from rstg.training.processes import anyone, world_size
 
 
 def _is_step(trainer: Trainer, batch_index: int) -> bool:
@@ -179,7 +179,8 @@ class CleanInterrupt(Callback):
     """Ctrl-C ends training after the step under way, with a checkpoint; a second Ctrl-C ends it at once.
 
     So does SIGTERM, with which clusters and torchrun end a program. A step cut off in its middle has changed some
-    weights and not others, and cannot be repeated. Several processes end after the same step, whichever is asked.
+    weights and not others, and cannot be repeated. Several processes end after the same step, whichever is asked;
+    torchrun ends them after 30 seconds, and no second signal does.
     """
 
     def __init__(self, path: Path) -> None:
@@ -190,7 +191,9 @@ class CleanInterrupt(Callback):
 
     def _ask(self, number: int, *_: Any) -> None:
         self.asked = True
-        signal.signal(number, self._before[number])
+        # torchrun passes on what the terminal has sent to each process already: that is one Ctrl-C, not two.
+        if world_size() == 1:
+            signal.signal(number, self._before[number])
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Listen for Ctrl-C, where this is the program's main thread."""

@@ -13,10 +13,11 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.strategies import DDPStrategy
 from torch import nn
 
-from rstg.files import write_json
+from rstg.files import replacing, write_json
 from rstg.results import cpu_facts
 from rstg.training.callbacks import BestCheckpoint, CleanInterrupt, LastCheckpoint
 from rstg.training.config import OptimizerConfig, RunConfig
@@ -48,6 +49,15 @@ def resolve_precision(precision: str, device: str) -> str:
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     capabilities = cpu_facts()
     return "bf16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "float32"
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Checkpoints that are complete or not there: a process that is killed while it writes one leaves that before."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write it beside its place, and move it there."""
+        with replacing(path) as scratch:
+            super().save_checkpoint(checkpoint, scratch, storage_options)
 
 
 def make_trainer(
@@ -85,7 +95,9 @@ def make_trainer(
         accelerator="gpu" if device == "cuda" else "cpu",
         num_nodes=nodes,
         devices=devices,
-        strategy=DDPStrategy(gradient_as_bucket_view=True) if world_size() > 1 else "auto",
+        # Statistics are the same in all processes (sync_statistics). To send them would wait for processes that have
+        # fewer batches to validate.
+        strategy=DDPStrategy(broadcast_buffers=False, gradient_as_bucket_view=True) if world_size() > 1 else "auto",
         precision="bf16-mixed" if resolve_precision(config.precision, device) == "bf16" else "32-true",
         max_steps=optimizer.steps,
         accumulate_grad_batches=accumulate,
@@ -96,6 +108,7 @@ def make_trainer(
         logger=TensorBoardLogger(str(folder), name="", version=""),
         log_every_n_steps=20,
         callbacks=[kept, *shown, CleanInterrupt(folder / LAST), *last],
+        plugins=[WholeFiles()],
         # Our samplers know of processes.
         use_distributed_sampler=False,
         enable_progress_bar=False,

@@ -25,7 +25,7 @@ from rstg.data.transforms import TrainTransform, flip_labels
 from rstg.data.video import VideoError
 from rstg.data.video_dataset import VideoDataset, ViewDataset
 from rstg.errors import check_choice
-from rstg.training.processes import batch_of, dealt, rank, world_size
+from rstg.training.processes import batch_of, dealt, nodes_and_devices, rank, world_size
 from rstg.training.video_config import VideoDataConfig
 
 Batch = dict[str, Any]
@@ -214,12 +214,12 @@ def make_loader(dataset: Dataset[Any], length: int, workers: int, device: str, *
     )
 
 
-def count_workers(workers: int | None, device: str, world_size: int = 1) -> int:
-    """Decoding processes of one of `world_size` training processes; None is the cores' share (VideoDataConfig)."""
+def count_workers(workers: int | None, device: str, processes: int = 1) -> int:
+    """Decoding processes of each of a machine's training `processes`; None is the cores' share (VideoDataConfig)."""
     if workers is not None:
         return workers
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // world_size // (1 if device == "cuda" else 2))
+    return max(1, cores // processes // (1 if device == "cuda" else 2))
 
 
 class ClipOrder(Sampler[list[tuple[int, int]]]):
@@ -326,7 +326,7 @@ class VideoData(LightningDataModule):
         videos = len(self._clips)
         order = ClipOrder(videos, self.batch_size, self.seed, first, self.steps, self.accumulate, rank(), world)
         items = _Items(self._clips.item, videos)
-        workers = count_workers(self.data.workers, self.device, world)
+        workers = count_workers(self.data.workers, self.device, nodes_and_devices()[1])
         loader = make_loader(items, videos, workers, self.device, batch_sampler=order)
         loader.waits = self._wait
         return loader
@@ -335,7 +335,7 @@ class VideoData(LightningDataModule):
         """This process's part of the validation views."""
         videos = self.splits["val"]
         views = Views(self.data.scheme(self.data.val_views), len(videos))
-        workers = count_workers(self.data.workers, self.device, world_size())
+        workers = count_workers(self.data.workers, self.device, nodes_and_devices()[1])
         return view_loader(videos, views, range(len(views)), self.data, workers, self.device)
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:

@@ -23,7 +23,7 @@ from rstg.files import replacing
 from rstg.metrics import classification_metrics
 from rstg.training.fitting import fingerprint, resolve_device, resolve_precision
 from rstg.training.memory import keep_freed_memory
-from rstg.training.processes import gathered, is_first, joined, world_size
+from rstg.training.processes import gathered, is_first, joined, nodes_and_devices, world_size
 from rstg.training.video_config import OVER, VideoConfig
 from rstg.training.video_data import Unreadable, count_workers, read_split, view_loader
 from rstg.training.video_module import scores_of
@@ -107,7 +107,7 @@ def _average_views(
     if device == "cpu":
         model = model.to(memory_format=torch.channels_last_3d)
     left = (~seen).flatten().nonzero().flatten().tolist()
-    workers = count_workers(config.data.workers, device, world_size())
+    workers = count_workers(config.data.workers, device, nodes_and_devices()[1])
     loader = view_loader(videos, pairs, left, config.data, workers, device)
     begun = told = kept = time.perf_counter()
     done = 0
