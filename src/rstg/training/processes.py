@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -64,7 +65,9 @@ def joined(device: str) -> Iterator[None]:
         if here > torch.cuda.device_count():
             raise ValueError(f"{here} processes on a machine with {torch.cuda.device_count()} GPUs: start fewer")
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    distributed.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo")
+    # Long beside a step and a validation's unevenness, short beside a night.
+    limit = timedelta(minutes=10)
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", timeout=limit)
     try:
         yield
     except RuntimeError as error:
@@ -72,7 +75,7 @@ def joined(device: str) -> Iterator[None]:
             raise
         raise ProcessLostError(
             "another process of the run has ended, or is not to be reached any more; with --resume the same command "
-            "goes on from the last checkpoint, with as many processes as you like"
+            "goes on from the last checkpoint, with any number of processes that divides the batch"
         ) from error
     finally:
         distributed.destroy_process_group()
