@@ -51,7 +51,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "positions": {"positions": True},
     "residual update": {"update_residual": True},
     "two iterations": {"iterations": 2},
-    "three iterations": {"iterations": 3},
     "send on sums": {"send": "sums"},
     "scales 2, 1": {"scales": [2, 1]},
     "half as wide": {"dim": 32, "message_dim": 16},
@@ -182,7 +181,7 @@ def main() -> None:
     """Measure, and write the files."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("docs/results"), help="folder of the results")
-    parser.add_argument("--steps", type=int, default=1000, help="steps of 32 videos")
+    parser.add_argument("--steps", type=int, default=800, help="steps of 32 videos")
     parser.add_argument("--videos", type=int, default=2000, help="validation videos")
     parser.add_argument("--seconds", type=float, default=20.0, help="how long each of two costs is measured")
     parser.add_argument("--run", type=Path, default=None, help="folder of the run, to go on with one that was cut off")
