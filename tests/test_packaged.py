@@ -25,10 +25,10 @@ def network(request):
     return rstg.load(request.param), config, batch["clip"].transpose(1, 2), batch["label"]
 
 
-def test_there_is_one_for_three_digits():
-    assert "syncmnist3" in rstg.packaged()
+def test_there_is_one_for_three_digits_and_one_for_five():
+    assert rstg.packaged() == ["syncmnist3", "syncmnist5"]
     with pytest.raises(FileNotFoundError, match="did you mean 'syncmnist3'"):
-        rstg.load("syncmnist")
+        rstg.load("syncmnist33")
 
 
 def test_it_tells_which_digits_move_together(network):
