@@ -99,9 +99,9 @@ def page(results: dict[str, Any]) -> str:
     return (
         "# The networks that come with the package\n\n"
         "Accuracy on new videos of test digits; no test digit was trained on. Knowing the digits but not which move "
-        "together gives 1/3 with 3 digits and 1/10 with 5. `pair seen`: how often the two digits that move together are "
-        "among the classes whose maps are fullest; what is lost there the graph cannot win back. `messages`: sent in a clip "
-        "of 10 frames.\n\n"
+        "together gives 1/3 with 3 digits and 1/10 with 5. `pair seen`: how often the two digits that move together "
+        "are among the classes whose maps are fullest; what is lost there the graph cannot win back. `messages`: sent "
+        "in a clip of 10 frames.\n\n"
         "The paper reports 0.989 with 3 digits (all temporal stages) and 0.972 with 5 (positional), for networks of "
         "width 512 trained on 60,000 digits; these are of width 64 and were trained on 3,600.\n\n"
         f"{table(header, rows)}\n\n{lines}\n\n{provenance(results)}\n"
