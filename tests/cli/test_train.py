@@ -17,7 +17,7 @@ from rstg.cli.main import main
 CONFIG = str(Path(__file__).resolve().parents[2] / "configs" / "syncmnist3" / "packaged.yaml")
 # A small network on small frames: what is tested is that a run goes on as it would have.
 SHORT = [
-    "model.options.channels=[4, 4, 4, 4, 4]",
+    "model.options.channels=[4, 4, 4, 4, 4, 4, 4]",
     "model.options.graph.dim=8",
     "data.scene.size=32",
     "pretrain.optimizer.steps=200",
