@@ -23,9 +23,10 @@ from video_files import encode
 
 from rstg.cli.main import main
 from rstg.files import read_curves
+from rstg.torchrun import nodes_and_devices
 from rstg.training.callbacks import CurveLog
 from rstg.training.fitting import WholeFiles
-from rstg.training.processes import check_enough, dealt, nodes_and_devices, share
+from rstg.training.processes import check_enough, dealt, share
 from rstg.training.video_data import count_workers
 
 # Batch norms that learn, usual sizes of moments and motion, an epoch's rest that cannot be dealt equally.

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from rstg import __version__
 from rstg.cli.group import choose
 from rstg.errors import MissingExtraError
+from rstg.torchrun import is_first, launched, rank
 
 COMMANDS = {
     "models": "list the networks: parameters, cost of a clip, row of the paper",
@@ -35,15 +36,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     description = "Recurrent space-time graph networks for video."
     command = choose("rstg", description, COMMANDS, arguments, version=f"rstg {__version__}")
-    process = int(os.environ.get("RANK", 0)) if "TORCHELASTIC_RUN_ID" in os.environ else None
-    if process is not None and command not in TOGETHER:
+    if launched() and command not in TOGETHER:
         known = " and ".join(f"rstg {name}" for name in TOGETHER)
         print(f"rstg {command}: error: it runs as one process; {known} run as several (torchrun)", file=sys.stderr)
         return 2
     try:
         return importlib.import_module(f"rstg.cli.{MODULES.get(command, command)}").run(arguments[1:])
     except KeyboardInterrupt:
-        if not process:
+        if is_first():
             print(
                 "rstg: interrupted; what was done is kept: the same command goes on (rstg train: with --resume)",
                 file=sys.stderr,
@@ -52,6 +52,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, MissingExtraError) as error:
         if os.environ.get("RSTG_DEBUG"):
             raise
-        who = "" if process is None else f" (process {process})"
+        who = f" (process {rank()})" if launched() else ""
         print(f"rstg {command}{who}: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

@@ -71,7 +71,7 @@ def run(arguments: Sequence[str]) -> int:
     from rstg.data import pair_names
     from rstg.metrics import confusion_matrix
     from rstg.results import write_results
-    from rstg.training.processes import is_first
+    from rstg.torchrun import is_first
     from rstg.training.run import CURVES, evaluate
     from rstg.viz.pictures import confusion_picture, curves_picture
 

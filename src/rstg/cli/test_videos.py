@@ -32,7 +32,7 @@ def test_videos(
     from rstg.metrics import confusion_matrix
     from rstg.models.zoo import MODELS, name_of
     from rstg.results import write_results
-    from rstg.training.processes import is_first
+    from rstg.torchrun import is_first
     from rstg.training.video_test import average_views, describe, measure, read_test, write_videos
     from rstg.viz.pictures import confusion_picture
     from rstg.weights import load

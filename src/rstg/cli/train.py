@@ -17,7 +17,7 @@ def run(arguments: Sequence[str]) -> int:
     options = parser.parse_args(list(arguments))
 
     from rstg.cli.runs import load_run
-    from rstg.training.processes import is_first
+    from rstg.torchrun import is_first
     from rstg.training.video_config import VideoConfig
 
     config = load_run(options.config, options.overrides)

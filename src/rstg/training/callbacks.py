@@ -15,7 +15,8 @@ from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 
 from rstg.data.video import VideoError
 from rstg.files import replacing
-from rstg.training.processes import anyone, world_size
+from rstg.torchrun import world_size
+from rstg.training.processes import anyone
 
 
 def _is_step(trainer: Trainer, batch_index: int) -> bool:
@@ -59,8 +60,6 @@ class Progress(Callback):
         self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Print the line when it is due."""
-        if trainer.global_rank:
-            return
         step, now = trainer.global_step, time.perf_counter()
         spent = now - self._last[0]
         if (spent < self.every_s and step < self.steps) or not _is_step(trainer, batch_idx):
@@ -253,8 +252,6 @@ class CurveLog(Callback):
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Drop rows of steps that will be repeated."""
-        if trainer.global_rank:
-            return
         self._written = trainer.global_step
         rows: list[dict[str, str]] = []
         if self.path.is_file():
@@ -274,8 +271,6 @@ class CurveLog(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
         """Write the mean since the last row when it is due."""
-        if trainer.global_rank:
-            return
         for key in ("train/loss", "train/top1"):
             self._sum[key] = self._sum.get(key, 0.0) + float(trainer.callback_metrics[self.prefix + key])
         self._count += 1
@@ -286,6 +281,6 @@ class CurveLog(Callback):
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Write the validation figures."""
-        if not trainer.sanity_checking and not trainer.global_rank:
+        if not trainer.sanity_checking:
             figures = {key.removeprefix(self.prefix): float(v) for key, v in trainer.callback_metrics.items()}
             self._write(trainer, {key: value for key, value in figures.items() if key.startswith("val/")})

@@ -13,8 +13,9 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from rstg.data import Digits, Scenes, SyncMNIST, load_digits
 from rstg.data.syncmnist import make_scenes
+from rstg.torchrun import rank
 from rstg.training.config import DataConfig
-from rstg.training.processes import dealt, rank, share
+from rstg.training.processes import dealt, share
 
 Batch = dict[str, Tensor]
 

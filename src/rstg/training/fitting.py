@@ -19,10 +19,10 @@ from torch import nn
 
 from rstg.files import replacing, write_json
 from rstg.results import cpu_facts
-from rstg.training.callbacks import BestCheckpoint, CleanInterrupt, LastCheckpoint
+from rstg.torchrun import is_first, nodes_and_devices, world_size
+from rstg.training.callbacks import BestCheckpoint, CleanInterrupt, CurveLog, LastCheckpoint, Progress
 from rstg.training.config import OptimizerConfig, RunConfig
 from rstg.training.memory import keep_freed_memory
-from rstg.training.processes import nodes_and_devices, world_size
 
 # Our own lines tell progress; what Lightning says of its own parts is no news to whoever trains.
 logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
@@ -60,11 +60,18 @@ class WholeFiles(TorchCheckpointIO):
             super().save_checkpoint(checkpoint, scratch, storage_options)
 
 
+def shown(name: str, optimizer: OptimizerConfig, folder: Path) -> list[pl.Callback]:
+    """Progress and curves of a stage that trains one network, in the process that tells."""
+    if not is_first():
+        return []
+    return [Progress(name, optimizer.steps, optimizer.batch_size), CurveLog(folder / CURVES, optimizer.batch_size)]
+
+
 def make_trainer(
     config: RunConfig,
     optimizer: OptimizerConfig,
     folder: Path,
-    shown: list[pl.Callback],
+    callbacks: list[pl.Callback],
     best: str | None,
     accumulate: int = 1,
     checkpoint_every: int | None = None,
@@ -107,7 +114,7 @@ def make_trainer(
         gradient_clip_val=optimizer.clip_norm or None,
         logger=TensorBoardLogger(str(folder), name="", version=""),
         log_every_n_steps=20,
-        callbacks=[kept, *shown, CleanInterrupt(folder / LAST), *last],
+        callbacks=[kept, *callbacks, CleanInterrupt(folder / LAST), *last],
         plugins=[WholeFiles()],
         # Our samplers know of processes.
         use_distributed_sampler=False,

@@ -17,6 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from rstg.graph.features import RunningScale
 from rstg.graph.norms import ChannelBatchNorm
+from rstg.torchrun import is_first, nodes_and_devices, rank, world_size
 
 T = TypeVar("T")
 _LOST = ("gloo", "nccl", "connection closed", "connection reset")
@@ -24,27 +25,6 @@ _LOST = ("gloo", "nccl", "connection closed", "connection reset")
 
 class ProcessLostError(OSError):
     """Another process of the run has ended, or is not to be reached any more."""
-
-
-def world_size() -> int:
-    """How many processes there are."""
-    return int(os.environ["WORLD_SIZE"]) if distributed.is_torchelastic_launched() else 1
-
-
-def rank() -> int:
-    """The number of this process, from 0."""
-    return int(os.environ["RANK"]) if distributed.is_torchelastic_launched() else 0
-
-
-def is_first() -> bool:
-    """Whether this is the process that tells, and writes what all have."""
-    return rank() == 0
-
-
-def nodes_and_devices() -> tuple[int, int]:
-    """How many machines there are, and how many processes on each."""
-    here = int(os.environ["LOCAL_WORLD_SIZE"]) if distributed.is_torchelastic_launched() else 1
-    return world_size() // here, here
 
 
 @contextmanager

@@ -20,21 +20,17 @@ from rstg.models import SyncMNISTNet, create_model
 from rstg.models.syncmnist_baselines import FrameBaseline
 from rstg.models.zoo import name_of
 from rstg.results import commit, hardware
+from rstg.torchrun import is_first
 from rstg.training.callbacks import CurveLog, Progress
-from rstg.training.config import ModelConfig, OptimizerConfig, PretrainConfig, TrainConfig
+from rstg.training.config import ModelConfig, PretrainConfig, TrainConfig
 from rstg.training.data import SyncMNISTData, frame_scenes
-from rstg.training.fitting import CURVES, LAST, claim, fingerprint, fit, make_trainer, resolve_device
+from rstg.training.fitting import CURVES, LAST, claim, fingerprint, fit, make_trainer, resolve_device, shown
 from rstg.training.memory import keep_freed_memory
 from rstg.training.modules import ClipClassifier, FrameTask
-from rstg.training.processes import check_enough, dealt, gathered, is_first, joined, on_first, share
+from rstg.training.processes import check_enough, dealt, gathered, joined, on_first, share
 from rstg.training.side_by_side import SideBySide
 
 DONE = "pretrained.pt"
-
-
-def _shown(name: str, optimizer: OptimizerConfig, folder: Path) -> list[pl.Callback]:
-    """Progress and curves of a stage that trains one network."""
-    return [Progress(name, optimizer.steps, optimizer.batch_size), CurveLog(folder / CURVES, optimizer.batch_size)]
 
 
 def pretraining_seed(config: TrainConfig, how: PretrainConfig) -> int:
@@ -53,8 +49,8 @@ def pretrain(config: TrainConfig, how: PretrainConfig, cnn: nn.Module, folder: P
     pl.seed_everything(seed, verbose=False)
     data = SyncMNISTData(config.data, seed=seed)
     videos = SyncMNIST(frame_scenes(data, how.optimizer.steps, how.optimizer.batch_size))
-    shown = _shown(f"pre-training ({how.task})", how.optimizer, folder)
-    trainer, _ = make_trainer(config, how.optimizer, folder, shown, best=None)
+    told = shown(f"pre-training ({how.task})", how.optimizer, folder)
+    trainer, _ = make_trainer(config, how.optimizer, folder, told, best=None)
     fit(trainer, FrameTask(cnn, videos, how.task, how.optimizer), folder, resume)
     if is_first():
         with replacing(done) as scratch:
@@ -108,8 +104,8 @@ def _train(config: TrainConfig, out: Path, resume: bool, pretrained: str | Path 
     folder = out / "train"
     data = SyncMNISTData(config.data, config.optimizer.steps, config.optimizer.batch_size, config.seed)
     module = ClipClassifier(model, config.optimizer, config.pretrain is not None and config.pretrain.freeze)
-    shown = _shown("training", config.optimizer, folder)
-    trainer, kept = make_trainer(config, config.optimizer, folder, shown, best="val/top1")
+    told = shown("training", config.optimizer, folder)
+    trainer, kept = make_trainer(config, config.optimizer, folder, told, best="val/top1")
     fit(trainer, module, folder, resume, datamodule=data)
     chosen = torch.load((keep_best and kept.best_model_path) or folder / LAST, weights_only=True)
     module.load_state_dict(chosen["state_dict"])
@@ -152,9 +148,9 @@ def train_side_by_side(
     how = config.optimizer
     module = SideBySide(networks, how)
     first = next(iter(networks))
-    shown: list[pl.Callback] = [Progress("training", how.steps, how.batch_size, f"{first}/")]
-    shown += [CurveLog(folder / "train" / CURVES, how.batch_size, f"{name}/") for name, folder in folders.items()]
-    trainer, _ = make_trainer(config, how, out, shown, best=f"{first}/val/top1")
+    told: list[pl.Callback] = [Progress("training", how.steps, how.batch_size, f"{first}/")]
+    told += [CurveLog(folder / "train" / CURVES, how.batch_size, f"{name}/") for name, folder in folders.items()]
+    trainer, _ = make_trainer(config, how, out, told, best=f"{first}/val/top1")
     fit(trainer, module, out, resume, datamodule=SyncMNISTData(config.data, how.steps, how.batch_size, config.seed))
     for name, network in networks.items():
         own = dataclasses.replace(config, model=ModelConfig(name_of(network), network.config)).as_dict()

@@ -25,7 +25,8 @@ from rstg.data.transforms import TrainTransform, flip_labels
 from rstg.data.video import VideoError
 from rstg.data.video_dataset import VideoDataset, ViewDataset
 from rstg.errors import check_choice
-from rstg.training.processes import batch_of, dealt, nodes_and_devices, rank, world_size
+from rstg.torchrun import nodes_and_devices, rank, world_size
+from rstg.training.processes import batch_of, dealt
 from rstg.training.video_config import VideoDataConfig
 
 Batch = dict[str, Any]
@@ -320,14 +321,17 @@ class VideoData(LightningDataModule):
     def _wait(self, seconds: float) -> None:
         self.waited += seconds
 
+    def order(self, first: int) -> ClipOrder:
+        """Which clips this process's batches hold, from step `first` on."""
+        videos, world = len(self._clips), world_size()
+        return ClipOrder(videos, self.batch_size, self.seed, first, self.steps, self.accumulate, rank(), world)
+
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches from the trainer's step on."""
-        first, world = self.trainer.global_step if self.trainer is not None else 0, world_size()
-        videos = len(self._clips)
-        order = ClipOrder(videos, self.batch_size, self.seed, first, self.steps, self.accumulate, rank(), world)
-        items = _Items(self._clips.item, videos)
+        order = self.order(self.trainer.global_step if self.trainer is not None else 0)
+        items = _Items(self._clips.item, order.videos)
         workers = count_workers(self.data.workers, self.device, nodes_and_devices()[1])
-        loader = make_loader(items, videos, workers, self.device, batch_sampler=order)
+        loader = make_loader(items, order.videos, workers, self.device, batch_sampler=order)
         loader.waits = self._wait
         return loader
 

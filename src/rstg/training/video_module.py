@@ -84,19 +84,20 @@ class VideoClassifier(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log loss and accuracy over the validation videos, of all processes."""
-        found = classification_metrics(scores_of(self._gathered()).numpy(), self._labels)
+        found = classification_metrics(scores_of(merged(self._average)).numpy(), self._labels)
         self.log_dict({f"val/{name}": float(found[name]) for name in ("loss", "top1", "top5")})
-
-    def _gathered(self) -> ViewAverage:
-        """The average of all processes' views, each of which counts once."""
-        first, *others = gathered(self._average)
-        for other in others:
-            first.merge(other)
-        return first
 
     def configure_optimizers(self) -> Any:
         """Optimiser and schedule of the configuration."""
         return make_optimizer(self.model, self.config.optimizer, weight_groups(self.model, self.config, self._new))
+
+
+def merged(average: ViewAverage) -> ViewAverage:
+    """The average of all processes' views, each of which counts once."""
+    first, *others = gathered(average)
+    for other in others:
+        first.merge(other)
+    return first
 
 
 def scores_of(average: ViewAverage) -> Tensor:

@@ -14,9 +14,9 @@ import rstg
 from rstg.data.annotations import VideoList
 from rstg.models import create_model
 from rstg.results import commit, hardware
-from rstg.training.callbacks import CurveLog, Progress, ValidateAtEnd
-from rstg.training.fitting import CURVES, LAST, claim, fit, make_trainer, resolve_device
-from rstg.training.processes import check_enough, joined, on_first, world_size
+from rstg.training.callbacks import ValidateAtEnd
+from rstg.training.fitting import LAST, claim, fit, make_trainer, resolve_device, shown
+from rstg.training.processes import check_enough, joined, on_first
 from rstg.training.video_config import VideoConfig, VideoOptimizerConfig
 from rstg.training.video_data import VideoData, read_splits
 from rstg.training.video_module import VideoClassifier
@@ -127,21 +127,13 @@ def _train_videos(config: VideoConfig, out: Path, resume: bool, device: str) -> 
     data = VideoData(config.data, splits, how.steps, how.batch_size, how.accumulate, config.seed, device)
     model, new = build_model(config, len(train.classes))
     _check_kept(config, train.classes)
-    if how.batch_size % (how.accumulate * world_size()):
-        raise ValueError(
-            f"optimizer.batch_size={how.batch_size} cannot be dealt equally to {world_size()} processes, in "
-            f"accumulate={how.accumulate} parts each"
-        )
+    data.order(0)  # which refuses a batch that cannot be dealt before anything is written
     check_enough("validation videos", len(val))
     module = VideoClassifier(model, counted, val, new)
     on_first(lambda: _begin(config, out, resume, train, val, how, new))
     folder = out / "train"
-    shown = [
-        Progress("training", how.steps, how.batch_size),
-        CurveLog(folder / CURVES, how.batch_size),
-        ValidateAtEnd(),
-    ]
-    trainer, kept = make_trainer(config, how, folder, shown, "val/top1", how.accumulate, config.checkpoint_every)
+    callbacks = [*shown("training", how, folder), ValidateAtEnd()]
+    trainer, kept = make_trainer(config, how, folder, callbacks, "val/top1", how.accumulate, config.checkpoint_every)
     fit(trainer, module, folder, resume, datamodule=data)
     best = torch.load(kept.best_model_path or folder / LAST, weights_only=True)
     module.load_state_dict(best["state_dict"])

@@ -21,12 +21,13 @@ from rstg.data.view_average import ViewAverage
 from rstg.errors import check_choice
 from rstg.files import replacing
 from rstg.metrics import classification_metrics
+from rstg.torchrun import is_first, nodes_and_devices, world_size
 from rstg.training.fitting import fingerprint, resolve_device, resolve_precision
 from rstg.training.memory import keep_freed_memory
-from rstg.training.processes import gathered, is_first, joined, nodes_and_devices, world_size
+from rstg.training.processes import gathered, joined
 from rstg.training.video_config import OVER, VideoConfig
 from rstg.training.video_data import Unreadable, count_workers, read_split, view_loader
-from rstg.training.video_module import scores_of
+from rstg.training.video_module import merged, scores_of
 
 # Seconds between two lines of progress, and between two states on disk.
 _TOLD, _KEPT = 10.0, 60.0
@@ -134,10 +135,7 @@ def _average_views(
             if state is not None and now - kept > _KEPT:
                 kept = now
                 _keep(average, Path(state), key)
-    first, *others = gathered(average)
-    for other in others:
-        first.merge(other)
-    return first
+    return merged(average)
 
 
 def _keep(average: ViewAverage, state: Path, key: str) -> None:
