@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 import torch
@@ -44,10 +45,11 @@ def dataset(tmp_path_factory):
 @pytest.mark.parametrize("world_size", [2, 4])
 def test_each_view_counts_once_in_several_processes(world_size, dataset):
     whole = one_process(dataset, 0, 1, workers=2)
-    context = multiprocessing.get_context("fork")
-    with context.Pool(world_size) as pool:
+    # Forked processes inherit the locks of PyTorch's and FFmpeg's threads, and can wait for ever.
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
         # 18 views: 4 processes have 5, 5, 4 and 4.
-        parts = pool.starmap(one_process, [(dataset, rank, world_size, 0) for rank in range(world_size)], 1)
+        jobs = [pool.submit(one_process, dataset, rank, world_size, 0) for rank in range(world_size)]
+        parts = [job.result() for job in jobs]
     assert [int(part.seen.sum()) for part in parts] == [len(range(rank, 18, world_size)) for rank in range(world_size)]
     first, *others = parts
     with pytest.raises(ValueError, match="views are missing"):

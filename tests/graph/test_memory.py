@@ -93,7 +93,7 @@ torch.set_num_threads(1)
 block = RSTG(64, dim=128, neighbours="soft", recompute=sys.argv[1] == "recompute")
 block(torch.randn(1, 64, 1, 6, 6)).sum().backward()
 before = most()
-block(torch.randn(4, 64, 24, 6, 6)).sum().backward()
+block(torch.randn(4, 64, 96, 6, 6)).sum().backward()
 print(most() - before)
 """
 

@@ -71,9 +71,19 @@ def start(processes: int, *arguments: object) -> subprocess.Popen[str]:
     )
 
 
+def told_by(process: subprocess.Popen[str], within: float) -> str:
+    """What a program has told once it has ended; it is ended after so many seconds."""
+    try:
+        return process.communicate(timeout=within)[0]
+    except subprocess.TimeoutExpired:
+        # torchrun ends its processes, which are no longer of its group.
+        process.terminate()
+        pytest.fail(f"not ended after {within} s: {process.communicate(timeout=60)[0]}")
+
+
 def run(processes: int, *arguments: object) -> str:
     process = start(processes, *arguments)
-    told = process.communicate(timeout=300)[0]
+    told = told_by(process, 300)
     assert process.returncode == 0, told
     return told
 
@@ -126,14 +136,14 @@ def test_a_run_that_is_cut_off_goes_on_with_any_number(how, config, tmp_path):
     process = start(2, *more, "--out", cut)
     end = time.monotonic() + 200
     while not (cut / "train" / "last.ckpt").is_file():
-        assert process.poll() is None and time.monotonic() < end, process.communicate()[0]
+        assert process.poll() is None and time.monotonic() < end, told_by(process, 10)
         time.sleep(0.02)
     if how == "killed":
         os.kill(workers_of(process)[1], signal.SIGKILL)
     else:
         # As a terminal does: torchrun has it, and its processes, to which torchrun passes it on.
         os.killpg(process.pid, signal.SIGINT)
-    told = process.communicate(timeout=60)[0]
+    told = told_by(process, 60)
     assert process.returncode != 0 and "--resume" in told, told
     assert ("another process of the run has ended" if how == "killed" else "rstg: interrupted") in told, told
     assert not (cut / "model").exists()
