@@ -1,9 +1,9 @@
-"""SyncMNIST for Lightning: scenes are drawn in the loader and rendered on the model's device."""
+"""SyncMNIST for Lightning: scenes are drawn ahead of their step, and rendered on the model's device."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from rstg.data import Digits, Scenes, SyncMNIST, load_digits
 from rstg.data.syncmnist import make_scenes
 from rstg.torchrun import rank
 from rstg.training.config import DataConfig
+from rstg.training.loading import TimedLoader, ahead
 from rstg.training.processes import dealt, share
 
 Batch = dict[str, Tensor]
@@ -24,17 +25,31 @@ class SceneBatches(IterableDataset[Batch]):
     """Batches of scenes from step `first` to `last`; step s holds the s-th `batch_size` videos of the set.
 
     What a step sees depends on its number alone, so that a resumed run goes on with the videos that come next. Of
-    several processes each draws its part of a step's videos.
+    several processes each draws its part of a step's videos. A batch is made while the one before it is learnt from.
+
+    Args:
+        videos: The set. batch_size: Of a step, over all processes. first, last: Steps.
+        make: Batch of some indices; if not given, scenes that are not rendered.
     """
 
-    def __init__(self, videos: SyncMNIST, batch_size: int, first: int, last: int) -> None:
+    def __init__(
+        self,
+        videos: SyncMNIST,
+        batch_size: int,
+        first: int,
+        last: int,
+        make: Callable[[np.ndarray], Batch] | None = None,
+    ) -> None:
         self.videos, self.batch_size, self.first, self.last = videos, batch_size, first, last
-        self.share = share(batch_size)
+        self.share, self.make = share(batch_size), make or videos.draw
 
-    def __iter__(self) -> Iterator[Batch]:
+    def _made(self) -> Iterator[Batch]:
         for step in range(self.first, self.last):
             begin = step * self.batch_size + rank() * self.share
-            yield self.videos.draw(np.arange(begin, begin + self.share) % len(self.videos))
+            yield self.make(np.arange(begin, begin + self.share) % len(self.videos))
+
+    def __iter__(self) -> Iterator[Batch]:
+        return ahead(self._made())
 
 
 class SyncMNISTData(LightningDataModule):
@@ -45,12 +60,16 @@ class SyncMNISTData(LightningDataModule):
     Args:
         config: The videos.
         steps, batch_size: Training batches. seed: Of the drawn scenes.
+
+    Attributes:
+        waited: Seconds that training has waited for data.
     """
 
     def __init__(self, config: DataConfig, steps: int = 1, batch_size: int = 32, seed: int = 0) -> None:
         super().__init__()
         self.config, self.steps, self.batch_size, self.seed = config, steps, batch_size, seed
         self._sets: dict[str, SyncMNIST] = {}
+        self.waited = 0.0
 
     def digits(self, split: str) -> Digits:
         """The digits of a split."""
@@ -72,7 +91,16 @@ class SyncMNISTData(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches from the trainer's step on."""
         first = self.trainer.global_step if self.trainer is not None else 0
-        return DataLoader(SceneBatches(self.videos("train"), self.batch_size, first, self.steps), batch_size=None)
+        videos = self.videos("train")
+        # A GPU renders for itself; a CPU's other cores do it meanwhile.
+        on_cpu = self.trainer is None or self.trainer.strategy.root_device.type == "cpu"
+        make = videos.batch if on_cpu else videos.draw
+        loader = TimedLoader(SceneBatches(videos, self.batch_size, first, self.steps, make), batch_size=None)
+        loader.waits = self._wait
+        return loader
+
+    def _wait(self, seconds: float) -> None:
+        self.waited += seconds
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Validation videos, always the same; of several processes each has some of the batches."""
@@ -81,7 +109,9 @@ class SyncMNISTData(LightningDataModule):
         return DataLoader(drawn, batch_size=None)  # type: ignore[arg-type]
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Render the scenes where they are now."""
+        """Render scenes that are not rendered yet, where they are now."""
+        if "clip" in batch:
+            return batch
         trainer: Any = self.trainer
         return {"clip": self.videos("train" if trainer.training else "val").clips(batch), **batch}
 

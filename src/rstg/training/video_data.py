@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -26,6 +25,7 @@ from rstg.data.video import VideoError
 from rstg.data.video_dataset import VideoDataset, ViewDataset
 from rstg.errors import check_choice
 from rstg.torchrun import nodes_and_devices, rank, world_size
+from rstg.training.loading import TimedLoader
 from rstg.training.processes import batch_of, dealt
 from rstg.training.video_config import VideoDataConfig
 
@@ -180,32 +180,15 @@ def _collate(items: list[Batch | Unreadable]) -> Batch | Unreadable:
     return next((item for item in items if isinstance(item, Unreadable)), None) or default_collate(items)
 
 
-class _Loader(DataLoader[Any]):
-    """A loader that tells how long each batch was waited for."""
-
-    waits: Callable[[float], None] | None = None
-
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        batches = super().__iter__()
-        while True:
-            begun = time.perf_counter()
-            batch = next(batches, None)
-            if self.waits is not None:
-                self.waits(time.perf_counter() - begun)
-            if batch is None:
-                return
-            yield batch
-
-
 def _leave_interrupts(worker: int) -> None:
     # Ctrl-C reaches every process of the terminal's group; the main one says when to end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def make_loader(dataset: Dataset[Any], length: int, workers: int, device: str, **how: Any) -> _Loader:
+def make_loader(dataset: Dataset[Any], length: int, workers: int, device: str, **how: Any) -> TimedLoader:
     """A loader of items that may be Unreadable; `how` says which ones make a batch."""
     how |= {"prefetch_factor": 2} if workers else {}
-    return _Loader(
+    return TimedLoader(
         dataset,
         num_workers=min(workers, length),
         collate_fn=_collate,
