@@ -21,17 +21,12 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from rstg.bench import Case, interleaved, measure_fresh, quotients
-from rstg.cli.options import default_config, load_config
 from rstg.graph import RSTG
 from rstg.graph.space import SpaceStage
-from rstg.models import create_model
 from rstg.models.cost import count_macs
 from rstg.models.nonlocal_block import NonLocalBlock
 from rstg.results import provenance, spread, table, write_page, write_results
-from rstg.training.data import SyncMNISTData
-from rstg.training.fitting import resolve_precision
 from rstg.training.memory import keep_freed_memory
-from rstg.training.modules import ClipClassifier, make_optimizer
 from rstg.viz.bench_pictures import growth_picture
 
 RESULTS = "performance.json"
@@ -184,8 +179,22 @@ def streaming(steps: int, seconds: float, dtype: torch.dtype) -> dict[str, Any]:
         for _ in range(FRAMES):
             step()
 
+    # The products of the block's weights alone, in a step's and in a clip's shape: what no step can do without.
+    weights = [weight for weight in block.parameters() if weight.ndim == 2 and min(weight.shape) > 1]
+
+    def products(rows: int) -> Callable[[], None]:
+        inputs = {width: torch.randn(rows, width).to(dtype) for width in {weight.shape[1] for weight in weights}}
+
+        def multiply() -> None:
+            for weight in weights:
+                nn.functional.linear(inputs[weight.shape[1]], weight)
+
+        return multiply
+
+    nodes = block.num_nodes
     with torch.inference_mode():
         times = interleaved({"steps": clip_of_steps, "clip": partial(block, x)}, seconds=seconds)
+        alone = interleaved({"step": products(nodes), "clip": products(FRAMES * nodes)}, seconds=seconds)
         held["state"] = block.initial_state(1)
         taken = []
         for _ in range(steps):
@@ -197,54 +206,12 @@ def streaming(steps: int, seconds: float, dtype: torch.dtype) -> dict[str, Any]:
         "step_ms": spread(1e3 * t / FRAMES for t in times["steps"]),
         "clip_frame_ms": spread(1e3 * t / FRAMES for t in times["clip"]),
         "step_over_clip_frame": spread(quotients(times["steps"], times["clip"])),
+        "products_over_clip_frame": spread(FRAMES * times for times in quotients(alone["step"], alone["clip"])),
         "by_frames_seen_ms": {
             str(start + window): spread(1e3 * t for t in taken[start : start + window])
             for start in range(0, steps - window + 1, 3 * window)
         },
     }
-
-
-def data_wait(rounds: int, steps: int) -> dict[str, Any]:
-    """What SyncMNIST training waits for its batches: made while the one before is learnt from, and made in turn.
-
-    With the packaged network's configuration, its CNN frozen, and learning. `ahead` and `in_turn`: share of a step that
-    goes into having its batch. `times`: how long steps with batches in turn take beside steps with batches ahead.
-    """
-    config = load_config(default_config("syncmnist3/packaged.yaml"))
-    half = resolve_precision(config.precision, "cpu") == "bf16"
-    size = config.optimizer.batch_size
-    found: dict[str, Any] = {}
-    for name, frozen in (("frozen CNN", True), ("whole network", False)):
-        module = ClipClassifier(create_model(config.model.name, **config.model.options), config.optimizer, frozen)
-        optimizer = make_optimizer(module, config.optimizer)["optimizer"]
-        data = SyncMNISTData(config.data, steps + 1, size, config.seed)
-        videos = data.videos("train")
-
-        def learn(batch: dict[str, Tensor], module: Any = module, optimizer: Any = optimizer) -> None:
-            with torch.autocast("cpu", torch.bfloat16, enabled=half):
-                logits = module(batch["clip"])
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(logits.float(), batch["label"]).backward()
-            optimizer.step()
-
-        shares: dict[str, list[float]] = {"ahead": [], "in_turn": []}
-        seconds: dict[str, list[float]] = {"ahead": [], "in_turn": []}
-        for _ in range(rounds):
-            in_turn = (videos.batch(range(at * size, (at + 1) * size)) for at in range(steps + 1))
-            for how, batches in (("ahead", iter(data.train_dataloader())), ("in_turn", in_turn)):
-                learn(next(batches))
-                taken, waited = time.perf_counter(), 0.0
-                for _ in range(steps):
-                    begun = time.perf_counter()
-                    batch = next(batches)
-                    waited += time.perf_counter() - begun
-                    learn(batch)
-                taken = time.perf_counter() - taken
-                shares[how].append(waited / taken)
-                seconds[how].append(taken)
-        found[name] = {how: spread(part) for how, part in shares.items()}
-        found[name]["times"] = spread(quotients(seconds["in_turn"], seconds["ahead"]))
-    return found
 
 
 def cases(seconds: float) -> dict[str, Any]:
@@ -262,10 +229,6 @@ def cases(seconds: float) -> dict[str, Any]:
 
 def _cell(found: dict[str, float], digits: str = "g") -> str:
     return f"{found['median']:{digits}} ({found['lowest']:{digits}} to {found['highest']:{digits}})"
-
-
-def _percent(found: dict[str, float]) -> str:
-    return f"{found['median']:.1%} ({found['lowest']:.1%} to {found['highest']:.1%})"
 
 
 def _case_tables(figures: dict[str, Any]) -> str:
@@ -315,13 +278,14 @@ def page(results: dict[str, Any]) -> str:
         [frames, *(_cell(stream["by_frames_seen_ms"][frames]) for stream in streams.values())]
         for frames in next(iter(streams.values()))["by_frames_seen_ms"]
     ]
+    quotient = ("step_over_clip_frame", "products_over_clip_frame")
     steps = [
-        [dtype, _cell(stream["step_ms"]), _cell(stream["clip_frame_ms"]), _cell(stream["step_over_clip_frame"], ".2f")]
+        [
+            dtype,
+            *(_cell(stream[key]) for key in ("step_ms", "clip_frame_ms")),
+            *(_cell(stream[key], ".2f") for key in quotient),
+        ]
         for dtype, stream in streams.items()
-    ]
-    waits = [
-        [name, *(_percent(found[how]) for how in ("ahead", "in_turn")), _cell(found["times"], ".2f")]
-        for name, found in figures["data_wait"].items()
     ]
     return (
         "# What the block costs\n\n"
@@ -338,15 +302,12 @@ def page(results: dict[str, Any]) -> str:
         + "\n\n## Longer clips\n\nOne clip; what can stand at the same place of a network.\n\n"
         + "![Time of a forward pass against frames](performance.png)\n\n"
         + table(["frames", *(f"{name}, ms" for name in grown), *(f"{name}, GMACs" for name in grown)], cost)
-        + f"\n\n## Streaming\n\nA step on one frame, beside a frame's share of a clip of {FRAMES}; at batch 1.\n\n"
-        + table(["type", "step, ms", "clip, ms a frame", "times"], steps)
+        + f"\n\n## Streaming\n\nA step on one frame, beside a frame's share of a clip of {FRAMES}; at batch 1. "
+        "`products alone` is the same quotient for products of the block's weights and nothing else, each with the "
+        "rows of one frame and of a clip: reading weights for 14 rows is what a step pays for.\n\n"
+        + table(["type", "step, ms", "clip, ms a frame", "times", "products alone, times"], steps)
         + "\n\nAs more frames have been seen; ms a step.\n\n"
         + table(["frames seen", *streams], seen)
-        + "\n\n## Waiting for data\n\nShare of training on SyncMNIST, with the packaged network, that goes into "
-        "waiting for batches: as it is, each made in a thread while the one before is learnt from, and if they were "
-        "made in turn. `times`: how long training takes then, beside as it is. Where the network keeps all cores busy "
-        "by itself the work is moved, not saved.\n\n"
-        + table(["training", "waiting", "in turn", "times"], waits)
         + f"\n\n{provenance(results)}\n"
     )
 
@@ -381,7 +342,6 @@ def main() -> None:
             str(dtype).removeprefix("torch."): streaming(options.steps, options.seconds, dtype)
             for dtype in (torch.float32, torch.bfloat16)
         },
-        "data_wait": data_wait(5, 12),
     }
     results = write_results(
         options.out / RESULTS,
