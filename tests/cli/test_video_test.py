@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from rstg.data.sampling import Views, view_scheme
 from rstg.data.video_dataset import ViewDataset
 from rstg.models import VideoRSTG
 from rstg.training.video_config import VideoConfig, VideoDataConfig
+from rstg.weights import read_facts
 
 DATA = {"frames": 4, "short_side": 44, "size": 40, "workers": 0, "eval_batch_size": 3}
 
@@ -129,6 +131,19 @@ def test_other_videos_and_models_without_a_run(model, dataset, tmp_path, capsys)
     assert main(["test", str(model), *where]) == 0
     assert "top1" not in capsys.readouterr().out
     assert [(row["id"], row["label"]) for row in rows_of(tmp_path / "b" / "videos.csv")] == [("1", ""), ("0", "")]
+
+
+def test_other_videos_leave_the_figures_of_the_runs_own(model, dataset, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(model, run / "model")
+    (run / "run.json").write_text(json.dumps(read_facts(model)["run"]))
+    assert main(["test", str(run), "--views", "1"]) == 0
+    own = (run / "test-1" / "videos.csv").read_text()
+    listed = tmp_path / "others.txt"
+    listed.write_text("wide/1.mp4 1\n")
+    assert main(["test", str(run), "--views", "1", "--annotations", str(listed), "--root", str(dataset)]) == 0
+    assert (run / "test-1" / "videos.csv").read_text() == own
+    assert [row["id"] for row in rows_of(run / "test-others-1" / "videos.csv")] == ["wide/1.mp4"]
 
 
 def test_what_is_wrong_is_one_line(model, dataset, tmp_path, capsys):

@@ -57,8 +57,8 @@ def joined(device: str) -> Iterator[None]:
             "another process of the run has ended, or is not to be reached any more; with --resume the same command "
             "goes on from the last checkpoint, with any number of processes that divides the batch"
         ) from error
-    finally:
-        distributed.destroy_process_group()
+    # Not after an error: NCCL would wait for what the others no longer do.
+    distributed.destroy_process_group()
 
 
 def on_first(work: Callable[[], T]) -> T:
