@@ -45,8 +45,8 @@ def test_videos(
         raise ValueError(f"{place} holds the model {name_of(model)!r}, which does not take videos of three channels")
     videos, skipped = read_test(config, facts.get("classes"), model.num_classes)
     # Other videos than the run's have a folder of their own.
-    other = "" if options.annotations is None else f"-{Path(options.annotations).stem}"
-    folder = Path(f"{out}{other}-{views}" if options.out is None else options.out)
+    named = "" if options.annotations is None else f"-{Path(options.annotations).stem}"
+    folder = Path(f"{out}{named}-{views}" if options.out is None else options.out)
     folder.mkdir(parents=True, exist_ok=True)
     state = folder / STATE
     average = average_views(model, videos, config, views, over, state)
