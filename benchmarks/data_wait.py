@@ -8,7 +8,6 @@ writes data_wait.json and, from it, data_wait.md.
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from rstg.bench import quotients
 from rstg.cli.options import default_config, load_config
 from rstg.models import create_model
 from rstg.results import provenance, spread, table, write_page, write_results
+from rstg.training.config import TrainConfig
 from rstg.training.data import SyncMNISTData
 from rstg.training.fitting import resolve_precision
 from rstg.training.memory import keep_freed_memory
@@ -28,13 +28,12 @@ RESULTS = "data_wait.json"
 CONFIG = "syncmnist3/packaged.yaml"
 
 
-def data_wait(rounds: int, steps: int) -> dict[str, Any]:
+def data_wait(config: TrainConfig, rounds: int, steps: int) -> dict[str, Any]:
     """What SyncMNIST training waits for its batches: made while the one before is learnt from, and made in turn.
 
-    With the packaged network's configuration, its CNN frozen, and learning. `ahead` and `in_turn`: share of a step that
+    With a run's network and videos, its CNN frozen, and learning. `ahead` and `in_turn`: share of a step that
     goes into having its batch. `times`: how long steps with batches in turn take beside steps with batches ahead.
     """
-    config = load_config(default_config(CONFIG))
     half = resolve_precision(config.precision, "cpu") == "bf16"
     size = config.optimizer.batch_size
     found: dict[str, Any] = {}
@@ -57,13 +56,13 @@ def data_wait(rounds: int, steps: int) -> dict[str, Any]:
             in_turn = (videos.batch(range(at * size, (at + 1) * size)) for at in range(steps + 1))
             for how, batches in (("ahead", iter(data.train_dataloader())), ("in_turn", in_turn)):
                 learn(next(batches))
-                taken, waited = time.perf_counter(), 0.0
+                started, waited = time.perf_counter(), 0.0
                 for _ in range(steps):
                     begun = time.perf_counter()
                     batch = next(batches)
                     waited += time.perf_counter() - begun
                     learn(batch)
-                taken = time.perf_counter() - taken
+                taken = time.perf_counter() - started
                 shares[how].append(waited / taken)
                 seconds[how].append(taken)
         found[name] = {how: spread(part) for how, part in shares.items()}
@@ -100,8 +99,8 @@ def main() -> None:
     # As rstg train does.
     keep_freed_memory()
     begun = time.perf_counter()
-    figures = data_wait(options.rounds, options.steps)
     config = load_config(default_config(CONFIG))
+    figures = data_wait(config, options.rounds, options.steps)
     results = write_results(
         options.out / RESULTS,
         command=f"python benchmarks/data_wait.py --out {options.out}",
@@ -112,7 +111,6 @@ def main() -> None:
         figures=figures,
     )
     write_page(options.out / RESULTS, page(results))
-    sys.stdout.write(page(results))
 
 
 if __name__ == "__main__":

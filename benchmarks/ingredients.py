@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -159,8 +158,8 @@ def page(results: dict[str, Any]) -> str:
             rows,
         )
         + "\n\n![Accuracy against cost](ingredients_cost.png)\n\n"
-        + f"![Accuracy against videos seen](ingredients.png)\n\n- Command: `{results['command']}`\n"
-        + "\n".join(provenance({**results, "config": {"steps": how["steps"]}}).splitlines()[1:])
+        + "![Accuracy against videos seen](ingredients.png)\n\n"
+        + provenance({**results, "config": {"steps": how["steps"]}})
         + "\n"
     )
 
@@ -200,7 +199,6 @@ def main() -> None:
         figures=figures,
     )
     write_report(results, options.out)
-    sys.stdout.write(page(results))
 
 
 if __name__ == "__main__":

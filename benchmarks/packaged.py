@@ -8,7 +8,6 @@ writes packaged.json and, from it, packaged.md. The videos' seed is not the trai
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -138,7 +137,6 @@ def main() -> None:
         figures=figures,
     )
     write_page(options.out / RESULTS, page(results))
-    sys.stdout.write(page(results))
 
 
 if __name__ == "__main__":

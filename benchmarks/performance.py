@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import sys
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -206,7 +205,7 @@ def streaming(steps: int, seconds: float, dtype: torch.dtype) -> dict[str, Any]:
         "step_ms": spread(1e3 * t / FRAMES for t in times["steps"]),
         "clip_frame_ms": spread(1e3 * t / FRAMES for t in times["clip"]),
         "step_over_clip_frame": spread(quotients(times["steps"], times["clip"])),
-        "products_over_clip_frame": spread(FRAMES * times for times in quotients(alone["step"], alone["clip"])),
+        "products_over_clip_frame": spread(FRAMES * t for t in quotients(alone["step"], alone["clip"])),
         "by_frames_seen_ms": {
             str(start + window): spread(1e3 * t for t in taken[start : start + window])
             for start in range(0, steps - window + 1, 3 * window)
@@ -353,7 +352,6 @@ def main() -> None:
         figures=figures,
     )
     write_report(results, options.out)
-    sys.stdout.write(page(results))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ table's own rate gives is read from its results.
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,6 @@ RESULTS = "rates.json"
 TABLE = "syncmnist3-cpu.json"
 # "Ours" is the row of one stage at this scale.
 NAMES = [name for name in ROWS if name != "ours"]
-PLATEAU = 1 / 3
 
 
 def at_rate(rate: float, run: Path) -> dict[str, Any]:
@@ -56,7 +54,7 @@ def of_table(path: Path) -> dict[str, Any]:
 def page(results: dict[str, Any]) -> str:
     """The results as Markdown."""
     figures, videos = results["figures"], results["figures"]["validation_videos"]
-    steps = {"steps": results["config"]["optimizer"]["steps"]}
+    steps = results["config"]["optimizer"]["steps"]
     rates = figures["rates"]
     rows = []
     for name, found in figures["rows"].items():
@@ -76,8 +74,8 @@ def page(results: dict[str, Any]) -> str:
         "digits and its 95% interval, the best of a row in bold; knowing the digits alone gives 1/3.\n\n"
         + table(["row", *(f"rate {float(rate):g}" for rate in rates)], rows)
         + "\n\nEach row at its best rate:\n\n![Accuracy against videos seen](rates.png)\n\n"
-        + f"- Command: `{results['command']}`; the table's rate: `{figures['table']}`\n"
-        + "\n".join(provenance({**results, "config": steps}).splitlines()[1:])
+        + f"The figures at the table's rate are those of `{figures['table']}`; the others:\n\n"
+        + provenance({**results, "config": {"steps": steps}})
         + "\n"
     )
 
@@ -88,7 +86,7 @@ def write_report(results: dict[str, Any], out: Path) -> None:
     for name, found in results["figures"]["rows"].items():
         rate = max(results["figures"]["rates"], key=lambda rate: found[rate]["validation"][-1][1])
         lines[f"{ROWS[name].title} ({float(rate):g})"] = found[rate]["validation"]
-    accuracies_picture(lines, (out / RESULTS).with_suffix(".png"), {"digits alone, 1/3": PLATEAU})
+    accuracies_picture(lines, (out / RESULTS).with_suffix(".png"), {"digits alone, 1/3": 1 / 3})
     write_page(out / RESULTS, page(results))
 
 
@@ -123,7 +121,6 @@ def main() -> None:
         },
     )
     write_report(results, options.out)
-    sys.stdout.write(page(results))
 
 
 if __name__ == "__main__":

@@ -211,7 +211,6 @@ def main() -> None:
         figures=figures,
     )
     write_page(options.out / RESULTS, page(results))
-    sys.stdout.write(page(results))
 
 
 if __name__ == "__main__":

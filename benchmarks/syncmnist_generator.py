@@ -8,7 +8,6 @@ writes generator.json and, from it, generator.md.
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -101,7 +100,6 @@ def main() -> None:
         figures=figures,
     )
     write_page(options.out / RESULTS, page(results))
-    sys.stdout.write(page(results))
 
 
 if __name__ == "__main__":

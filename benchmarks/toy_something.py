@@ -214,7 +214,6 @@ def main() -> None:
         figures=figures,
     )
     write_report(results, options.out)
-    sys.stdout.write(page(results))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import os
 import platform
 import statistics
 import subprocess
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -123,9 +124,10 @@ def read_results(path: str | Path) -> dict[str, Any]:
 
 
 def write_page(path: str | Path, page: str) -> None:
-    """Write the page made from a results file beside it, as Markdown."""
+    """Write the page made from a results file beside it, as Markdown, and show it."""
     with replacing(Path(path).with_suffix(".md")) as scratch:
         scratch.write_text(page)
+    sys.stdout.write(page)
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

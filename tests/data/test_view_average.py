@@ -46,7 +46,7 @@ def dataset(tmp_path_factory):
 def test_each_view_counts_once_in_several_processes(world_size, dataset):
     whole = one_process(dataset, 0, 1, workers=2)
     # Forked processes inherit the locks of PyTorch's and FFmpeg's threads, and can wait for ever.
-    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(world_size, mp_context=multiprocessing.get_context("spawn")) as pool:
         # 18 views: 4 processes have 5, 5, 4 and 4.
         jobs = [pool.submit(one_process, dataset, rank, world_size, 0) for rank in range(world_size)]
         parts = [job.result() for job in jobs]

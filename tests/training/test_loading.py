@@ -49,7 +49,7 @@ def test_batches_are_those_of_their_step_and_the_wait_is_counted():
     loader = data.train_dataloader()
     assert isinstance(loader, TimedLoader)
     batches = list(loader)
-    assert len(batches) == 5 and data.waited > 0
+    assert len(batches) == 5 and loader.waited > 0
     for step, batch in enumerate(batches):
         alone = data.videos("train").batch(np.arange(4 * step, 4 * step + 4))
         assert set(batch) == set(alone) and all(torch.equal(batch[key], alone[key]) for key in alone)

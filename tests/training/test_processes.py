@@ -111,6 +111,7 @@ def test_two_processes_train_and_test_as_one(config, tmp_path):
     run(1, "train", "--config", config, "--out", one)
     told = run(2, "train", "--config", config, "--out", two)
     assert told.count("the model is in") == 1
+    assert "training: step 40/40" in told and "waiting for data" in told
     # Sums in another order, in float32, of 40 steps that build on each other; other batches differ by 0.1 and more.
     for stage in ("pretrain", "train"):
         same_curves(one / stage / "curves.csv", two / stage / "curves.csv", 2e-3)

@@ -40,8 +40,8 @@ def _clock(seconds: float) -> str:
 class Progress(Callback):
     """One line every few seconds: step, loss, accuracy, videos a second, waiting for data, time left.
 
-    The share of time spent waiting is shown where the data module counts the seconds, as `waited`. Where several
-    networks are trained side by side, `prefix` is that of the one whose figures are shown.
+    The share of time spent waiting is shown where the loader counts the seconds (TimedLoader). Where several networks
+    are trained side by side, `prefix` is that of the one whose figures are shown.
     """
 
     def __init__(self, name: str, steps: int, batch_size: int, prefix: str = "", every_s: float = 10.0) -> None:
@@ -50,7 +50,7 @@ class Progress(Callback):
 
     @staticmethod
     def _waited(trainer: Any) -> float | None:
-        return getattr(trainer.datamodule, "waited", None)
+        return getattr(trainer.train_dataloader, "waited", None)
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Start the clock."""

@@ -60,16 +60,12 @@ class SyncMNISTData(LightningDataModule):
     Args:
         config: The videos.
         steps, batch_size: Training batches. seed: Of the drawn scenes.
-
-    Attributes:
-        waited: Seconds that training has waited for data.
     """
 
     def __init__(self, config: DataConfig, steps: int = 1, batch_size: int = 32, seed: int = 0) -> None:
         super().__init__()
         self.config, self.steps, self.batch_size, self.seed = config, steps, batch_size, seed
         self._sets: dict[str, SyncMNIST] = {}
-        self.waited = 0.0
 
     def digits(self, split: str) -> Digits:
         """The digits of a split."""
@@ -95,12 +91,7 @@ class SyncMNISTData(LightningDataModule):
         # A GPU renders for itself; a CPU's other cores do it meanwhile.
         on_cpu = self.trainer is None or self.trainer.strategy.root_device.type == "cpu"
         make = videos.batch if on_cpu else videos.draw
-        loader = TimedLoader(SceneBatches(videos, self.batch_size, first, self.steps, make), batch_size=None)
-        loader.waits = self._wait
-        return loader
-
-    def _wait(self, seconds: float) -> None:
-        self.waited += seconds
+        return TimedLoader(SceneBatches(videos, self.batch_size, first, self.steps, make), batch_size=None)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Validation videos, always the same; of several processes each has some of the batches."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -13,17 +13,20 @@ T = TypeVar("T")
 
 
 class TimedLoader(DataLoader[Any]):
-    """A loader that tells how many seconds each batch was waited for, where `waits` is set."""
+    """A loader that counts how long its batches were waited for.
 
-    waits: Callable[[float], None] | None = None
+    Attributes:
+        waited: Seconds, over all batches so far.
+    """
+
+    waited = 0.0
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         batches = super().__iter__()
         while True:
             begun = time.perf_counter()
             batch = next(batches, None)
-            if self.waits is not None:
-                self.waits(time.perf_counter() - begun)
+            self.waited += time.perf_counter() - begun
             if batch is None:
                 return
             yield batch

@@ -270,9 +270,6 @@ class VideoData(LightningDataModule):
     Args:
         config: What clips are made of. splits: "train" and "val". steps, batch_size, accumulate: As ClipOrder's.
         seed: Of order and clips. device: "cpu" or "cuda", where the network runs.
-
-    Attributes:
-        waited: Seconds that training has waited for data.
     """
 
     def __init__(
@@ -294,15 +291,11 @@ class VideoData(LightningDataModule):
             accumulate,
         )
         self.seed, self.device = seed, device
-        self.waited = 0.0
         train = splits["train"]
         transform = train_transform(config, train.classes)
         self._clips = VideoDataset(
             train, config.frames, config.sampling, config.stride, transform, seed, config.seconds, config.decoder
         )
-
-    def _wait(self, seconds: float) -> None:
-        self.waited += seconds
 
     def order(self, first: int) -> ClipOrder:
         """Which clips this process's batches hold, from step `first` on."""
@@ -314,9 +307,7 @@ class VideoData(LightningDataModule):
         order = self.order(self.trainer.global_step if self.trainer is not None else 0)
         items = _Items(self._clips.item, order.videos)
         workers = count_workers(self.data.workers, self.device, nodes_and_devices()[1])
-        loader = make_loader(items, order.videos, workers, self.device, batch_sampler=order)
-        loader.waits = self._wait
-        return loader
+        return make_loader(items, order.videos, workers, self.device, batch_sampler=order)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """This process's part of the validation views."""
